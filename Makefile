@@ -1,0 +1,155 @@
+# Everything that is made lands in build/. `make help` lists the targets, `make config` shows what
+# was found. NAME=0 leaves a library out though it is there, NAME=1 insists on it:
+#   make OPENMP=0          make DNNL=1          make CUDA=0
+# DEBUG=1 builds without optimization, WERROR=1 turns warnings into errors, CC=clang changes compiler.
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := all
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CUDA_HOME ?= /usr/local/cuda
+BUILD ?= build
+ARCH ?= native
+
+# ---- what is here -------------------------------------------------------------------------------
+# have(header, expression, flags): does this compile and link? Asks the compiler, nobody else.
+have = $(shell echo 'int main(void) { return !$(2); }' | \
+         $(CC) -include $(1) -x c - $(3) -o /dev/null 2>/dev/null && echo 1)
+# want(NAME, found): the user's NAME=0/1 wins; NAME=1 without the thing is an error, not a shrug.
+want = $(strip $(if $(filter 0,$($(1))),,$(if $(2),1,$(if $(filter 1,$($(1))),\
+         $(error $(1)=1, but it was not found: `make deps` installs what Debian and Ubuntu have)))))
+
+ifeq ($(filter-out help clean format fetch,$(or $(MAKECMDGOALS),all)),)
+else
+CUDA_FLAGS := -I$(CUDA_HOME)/include $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d)
+NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+has_cuda := $(call want,CUDA,$(and $(NVCC),$(call have,cuda_runtime.h,cudaGetLastError(),$(CUDA_FLAGS) -lcudart)))
+has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) -lnccl -lcudart)))
+# A toolkit knows some of these architectures: build for those.
+SM ?= $(filter 70 75 80 86 89 90 100 120,$(if $(has_cuda),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))))
+has_hwloc := $(call want,HWLOC,$(call have,hwloc.h,hwloc_get_api_version(),-lhwloc))
+has_openmp := $(call want,OPENMP,$(call have,omp.h,omp_get_max_threads(),-fopenmp))
+has_dnnl := $(call want,DNNL,$(call have,dnnl.h,dnnl_version(),-ldnnl))
+has_cblas := $(if $(has_dnnl),,$(call want,CBLAS,$(call have,cblas.h,cblas_sdot,-lopenblas)))
+has_zlib := $(call want,ZLIB,$(call have,zlib.h,zlibVersion(),-lz))
+has_inih := $(call have,ini.h,ini_parse_stream,-linih)
+has_cjson := $(call have,cjson/cJSON.h,cJSON_Version(),-lcjson)
+has_criterion := $(call have,criterion/criterion.h,criterion_initialize(),-lcriterion)
+endif
+
+# ---- flags --------------------------------------------------------------------------------------
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes \
+            -Wmissing-prototypes -Wwrite-strings -Wvla -Wundef -Wpointer-arith -Wcast-qual -Wformat=2 \
+            $(if $(has_openmp),,-Wno-unknown-pragmas) $(if $(WERROR),-Werror)
+OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ffp-contract=off
+CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
+          $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
+          $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(DEBUG),-DDEBUG)
+LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
+          $(if $(has_zlib),-lz) -linih -lcjson -lm
+NVFLAGS = -std=c++17 $(if $(DEBUG),-G -g,-O3 -lineinfo) --fmad=false -Isrc -Xcompiler -Wall,-Wextra \
+          $(foreach a,$(SM),-gencode arch=compute_$(a),code=sm_$(a)) --threads 0 \
+          $(if $(WERROR),-Werror all-warnings) -ccbin $(CC)
+
+# ---- what is built ------------------------------------------------------------------------------
+SRC := $(sort $(wildcard src/*.c src/*/*.c))
+CU := $(if $(has_cuda),$(sort $(wildcard src/*/*.cu)))
+OBJ := $(SRC:%=$(BUILD)/%.o)
+LIB := $(filter-out $(BUILD)/src/main.c.o,$(OBJ))
+TESTS := $(patsubst tests/test_%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
+PERF := $(patsubst perf/%_perf.c,$(BUILD)/perf/%_perf,$(sort $(wildcard perf/*_perf.c)))
+EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] perf/*.[ch])
+
+all: $(BUILD)/huddle $(CU:%=$(BUILD)/%.o) ## build huddle, and the CUDA kernels where there is nvcc
+
+$(BUILD)/huddle: $(OBJ)
+	$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+# Objects depend on the flags they were made with: a change of CC, DEBUG or a library rebuilds them.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' >$@
+$(BUILD)/%.c.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(QUIET)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(QUIET)$(NVCC) $(NVFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/tests/%: tests/test_%.c $(LIB)
+	@mkdir -p $(@D)
+	$(QUIET)$(CC) $(TESTINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(TESTLIB) -o $@
+$(BUILD)/perf/%: perf/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(QUIET)$(CC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
+-include $(OBJ:.o=.d) $(CU:%=$(BUILD)/%.d) $(TESTS:=.d) $(PERF:=.d)
+FORCE:
+QUIET = @printf '  %-5s %s\n' $(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),NVCC,CC)) '$<';
+TESTLIB = -lcriterion
+
+# ---- what is done with it -----------------------------------------------------------------------
+demo: ## install what is missing, build, train on the digits, show the result
+	@$(MAKE) deps FOR=build
+	@$(MAKE) all
+	$(BUILD)/huddle train
+test: ## install what is missing, build, run every test
+	@$(MAKE) deps FOR=test
+	@$(MAKE) all run-tests
+run-tests: $(BUILD)/huddle $(TESTS)
+	@set -e; for t in $(TESTS); do echo "$$t"; HUDDLE=$(BUILD)/huddle $$t --jobs 2 --short-filename $(T); done
+asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) run-tests BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
+	  SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
+tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and without OpenMP
+	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DEBUG=1 SAN=-fsanitize=thread \
+	  TESTINC=-Itests/plain TESTLIB=
+run-plain: $(BUILD)/huddle $(TESTS)
+	@set -e; for t in $(TESTS); do echo "$$t"; HUDDLE=$(BUILD)/huddle $$t; done
+mutants: ## break the code line by line; every break must make a test fail
+	sh tests/mutants.sh
+perf: $(PERF) ## build and run the measuring programs; perf/README.md explains the columns
+	@set -e; for p in $(PERF); do $$p; done
+lint: ## layout, include rule, clang-tidy, warnings of both compilers
+	clang-format --dry-run -Werror $(EVERY_C)
+	sh tests/floors.sh
+	$(MAKE) all CC=clang BUILD=$(BUILD)/clang CUDA=0 WERROR=1
+	clang-tidy --quiet $(SRC) -- $(filter-out -f% -W%,$(CFLAGS)) 2>&1 | grep -v 'warnings generated'; \
+	  [ "$${PIPESTATUS:-0}" = 0 ]
+format: ## clang-format in place
+	clang-format -i $(EVERY_C)
+compile_commands.json: ## for clangd and other tools
+	@{ sep='['; for f in $(SRC) $(wildcard tests/*.c perf/*.c); do printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' \
+	  "$$sep" "$(CURDIR)" "$$f" "$(CC) $(CFLAGS) -c $$f"; sep=','; done; printf '\n]\n'; } >$@
+
+# ---- dependencies -------------------------------------------------------------------------------
+BUILD_PACKAGES := $(if $(shell command -v $(CC)),,gcc libc6-dev) $(if $(has_hwloc)$(filter 0,$(HWLOC)),,libhwloc-dev) \
+  $(if $(has_dnnl)$(has_cblas)$(filter 0,$(DNNL)),,libdnnl-dev) $(if $(has_zlib)$(filter 0,$(ZLIB)),,zlib1g-dev) \
+  $(if $(has_inih),,libinih-dev) $(if $(has_cjson),,libcjson-dev)
+TEST_PACKAGES := $(if $(has_criterion),,libcriterion-dev)
+LINT_PACKAGES := $(foreach t,clang clang-format clang-tidy,$(if $(shell command -v $(t)),,$(t)))
+MISSING = $(strip $(BUILD_PACKAGES) $(if $(filter test all,$(FOR)),$(TEST_PACKAGES)) $(if $(filter all,$(FOR)),$(LINT_PACKAGES)))
+FOR ?= all
+deps: ## install what is missing, on Debian and Ubuntu, as root or through sudo
+ifneq ($(MISSING),)
+	@echo "missing: $(MISSING)"; \
+	if ! command -v apt-get >/dev/null; then \
+	  echo "huddle: this is no Debian or Ubuntu: please install what these packages hold: $(MISSING)" >&2; exit 1; \
+	elif [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null || { command -v sudo >/dev/null && [ -t 0 ]; }; then as=sudo; \
+	else echo "huddle: neither root nor sudo: please have this run: apt-get install $(MISSING)" >&2; exit 1; fi; \
+	$$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING) >/dev/null
+endif
+
+config: ## what was found
+	@printf '%-10s %s\n' compiler '$(CC), $(shell $(CC) --version | head -n 1)' \
+	  CUDA '$(if $(has_cuda),$(NVCC) for sm $(SM),no)' NCCL '$(if $(has_nccl),yes,no)' \
+	  HWLOC '$(if $(has_hwloc),yes,no: workers are not bound to cores)' \
+	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
+	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \
+	  ZLIB '$(if $(has_zlib),yes,no: .gz files cannot be read)' \
+	  inih '$(if $(has_inih),yes,MISSING)' cJSON '$(if $(has_cjson),yes,MISSING)' \
+	  Criterion '$(if $(has_criterion),yes,no: make test needs it)'
+help: ## this
+	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+clean: ## remove build/
+	rm -rf $(BUILD)
+.PHONY: all demo test run-tests run-plain asan tsan mutants perf lint format config help clean deps FORCE compile_commands.json
+.SECONDARY:
+.DELETE_ON_ERROR:

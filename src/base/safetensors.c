@@ -1,0 +1,238 @@
+#include "safetensors.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PREFIX = 8, DIMS_MOST = 4 };
+
+static const char METADATA[] = "__metadata__";
+
+/* ---- writing ---------------------------------------------------------------------------------- */
+
+static size_t tensor_size(const struct safetensor *t) {
+    size_t n = 1;
+    for (int i = 0; i < t->dims; i++) n *= (size_t)t->dim[i];
+    return n;
+}
+
+static cJSON *header(
+    const struct safetensor *tensors, int n, const struct safetensors_text *texts, int ntexts) {
+    cJSON *top = cJSON_CreateObject();
+    cJSON *metadata = cJSON_AddObjectToObject(top, METADATA);
+    for (int i = 0; i < ntexts; i++) {
+        cJSON_AddStringToObject(metadata, texts[i].name, texts[i].value);
+    }
+    size_t offset = 0;
+    for (int i = 0; i < n; i++) {
+        size_t end = offset + tensor_size(&tensors[i]) * sizeof(float);
+        double offsets[2] = {(double)offset, (double)end};
+        cJSON *entry = cJSON_AddObjectToObject(top, tensors[i].name);
+        cJSON_AddStringToObject(entry, "dtype", "F32");
+        cJSON_AddItemToObject(
+            entry, "shape", cJSON_CreateIntArray(tensors[i].dim, tensors[i].dims));
+        cJSON_AddItemToObject(entry, "data_offsets", cJSON_CreateDoubleArray(offsets, 2));
+        offset = end;
+    }
+    return top;
+}
+
+/* The tensors start on 8 bytes: the header is padded with blanks, as the rules allow. */
+static int write_all(FILE *f, const char *text, const struct safetensor *tensors, int n) {
+    size_t size = strlen(text), padded = (size + 7) / 8 * 8;
+    uint8_t prefix[PREFIX];
+    for (int i = 0; i < PREFIX; i++) prefix[i] = (uint8_t)((uint64_t)padded >> (8 * i));
+    if (fwrite(prefix, 1, PREFIX, f) != PREFIX || fwrite(text, 1, size, f) != size) return 0;
+    for (size_t i = size; i < padded; i++) fputc(' ', f);
+    for (int i = 0; i < n; i++) {
+        size_t floats = tensor_size(&tensors[i]);
+        if (fwrite(tensors[i].data, sizeof(float), floats, f) != floats) return 0;
+    }
+    return fflush(f) == 0 && fsync(fileno(f)) == 0;
+}
+
+enum status safetensors_write(const char *path, const struct safetensor *tensors, int n,
+    const struct safetensors_text *texts, int ntexts) {
+    char beside[4096];
+    snprintf(beside, sizeof beside, "%s.part", path);
+    cJSON *json = header(tensors, n, texts, ntexts);
+    char *text = json ? cJSON_PrintUnformatted(json) : NULL;
+    cJSON_Delete(json);
+    if (!text) return fail(STATUS_FAILED, "no memory for the header of %s", path);
+    FILE *f = fopen(beside, "wb");
+    int good = f && write_all(f, text, tensors, n);
+    int why = errno;
+    if (f && fclose(f) != 0 && good) {
+        good = 0;
+        why = errno;
+    }
+    free(text);
+    if (good && rename(beside, path) == 0) return STATUS_OK;
+    if (good) why = errno;
+    if (f) unlink(beside);
+    return fail(STATUS_IO, "cannot write %s: %s; what was saved before is still there", path,
+        strerror(why));
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+static enum status wrong(const char *path, const char *what) {
+    return fail(STATUS_IO, "%s is no safetensors file that huddle can read: %s", path, what);
+}
+
+static enum status read_file(const char *path, uint8_t **bytes, size_t *size) {
+    struct stat about;
+    FILE *f = fopen(path, "rb");
+    if (!f) return fail(STATUS_IO, "cannot read %s: %s", path, strerror(errno));
+    enum status end = STATUS_OK;
+    if (fstat(fileno(f), &about) != 0 || !S_ISREG(about.st_mode)) {
+        end = fail(STATUS_IO, "cannot read %s: it is no plain file", path);
+    } else {
+        *size = (size_t)about.st_size;
+        *bytes = malloc(*size + 1);
+        if (!*bytes) {
+            end = fail(STATUS_FAILED, "no memory for %s, %zu bytes", path, *size);
+        } else if (fread(*bytes, 1, *size, f) != *size) {
+            end = fail(STATUS_IO, "cannot read %s: %s", path, strerror(errno));
+        }
+    }
+    fclose(f);
+    return end;
+}
+
+/* One entry of the header, whose bytes must begin at *offset of `room`. */
+static enum status read_entry(const cJSON *entry, struct safetensor *t, const uint8_t *bytes,
+    size_t room, size_t *offset, const char *path) {
+    const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(entry, "dtype");
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(entry, "shape");
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
+    t->name = entry->string;
+    if (!cJSON_IsString(dtype) || strcmp(dtype->valuestring, "F32") != 0) {
+        return wrong(path, "a tensor is not of type F32");
+    }
+    if (!cJSON_IsArray(shape) || !cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2) {
+        return wrong(path, "a tensor lacks its shape or its offsets");
+    }
+    size_t n = 1;
+    const cJSON *dim;
+    cJSON_ArrayForEach(dim, shape) {
+        if (t->dims == DIMS_MOST) return wrong(path, "a tensor has more than 4 dimensions");
+        if (!cJSON_IsNumber(dim) || !(dim->valuedouble >= 0 && dim->valuedouble <= 0x1p31 - 1) ||
+            dim->valuedouble != (double)(int)dim->valuedouble) {
+            return wrong(path, "a dimension is no number");
+        }
+        t->dim[t->dims++] = (int)dim->valuedouble;
+        if (dim->valueint && n > SIZE_MAX / sizeof(float) / (size_t)dim->valueint) {
+            return wrong(path, "a tensor is too large");
+        }
+        n *= (size_t)dim->valueint;
+    }
+    const cJSON *from = cJSON_GetArrayItem(offsets, 0), *to = cJSON_GetArrayItem(offsets, 1);
+    if (!cJSON_IsNumber(from) || !cJSON_IsNumber(to) || from->valuedouble != (double)*offset ||
+        to->valuedouble != (double)(*offset + n * sizeof(float)) ||
+        n * sizeof(float) > room - *offset) {
+        return wrong(path, "a tensor's offsets do not fit its shape, its neighbors or the file");
+    }
+    t->data = (const float *)(const void *)(bytes + *offset);
+    *offset += n * sizeof(float);
+    return STATUS_OK;
+}
+
+static enum status read_metadata(struct safetensors *s, const cJSON *metadata, const char *path) {
+    const cJSON *entry;
+    s->text = calloc((size_t)cJSON_GetArraySize(metadata) + 1, sizeof *s->text);
+    if (!s->text) return fail(STATUS_FAILED, "no memory for %s", path);
+    cJSON_ArrayForEach(entry, metadata) {
+        if (!cJSON_IsString(entry)) return wrong(path, "__metadata__ holds more than text");
+        s->text[s->ntexts++] = (struct safetensors_text){entry->string, entry->valuestring};
+    }
+    return STATUS_OK;
+}
+
+/* Entries may stand in any order in the header; in the file they follow each other. */
+static int by_offset(const void *a, const void *b) {
+    const cJSON *x = *(cJSON *const *)a, *y = *(cJSON *const *)b;
+    double from = cJSON_GetNumberValue(
+               cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(x, "data_offsets"), 0)),
+           other = cJSON_GetNumberValue(
+               cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(y, "data_offsets"), 0));
+    return (from > other) - (from < other);
+}
+
+static enum status read_tensors(
+    struct safetensors *s, const cJSON *top, const uint8_t *bytes, size_t room, const char *path) {
+    int n = cJSON_GetArraySize(top), found = 0;
+    const cJSON *entry, **entries = calloc((size_t)n + 1, sizeof(cJSON *));
+    s->tensor = calloc((size_t)n + 1, sizeof *s->tensor);
+    enum status end = entries && s->tensor ? STATUS_OK : fail(STATUS_FAILED, "no memory: %s", path);
+    if (end == STATUS_OK) {
+        cJSON_ArrayForEach(entry, top) {
+            if (strcmp(entry->string, METADATA) != 0) entries[found++] = entry;
+        }
+        qsort((void *)entries, (size_t)found, sizeof *entries, by_offset);
+    }
+    size_t offset = 0;
+    for (int i = 0; i < found && end == STATUS_OK; i++) {
+        end = read_entry(entries[i], &s->tensor[i], bytes, room, &offset, path);
+        if (end == STATUS_OK && safetensors_find(s, entries[i]->string)) {
+            end = wrong(path, "two tensors have the same name");
+        }
+        s->n = i + 1;
+    }
+    if (end == STATUS_OK && offset != room) end = wrong(path, "bytes belong to no tensor");
+    free((void *)entries);
+    return end;
+}
+
+static enum status read_all(struct safetensors *out, const char *path) {
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum status end = read_file(path, &bytes, &size);
+    out->file = bytes;
+    if (end != STATUS_OK) return end;
+    uint64_t length = 0;
+    for (int i = 0; i < PREFIX && size >= PREFIX; i++) length |= (uint64_t)bytes[i] << (8 * i);
+    if (size < PREFIX || length > size - PREFIX) return wrong(path, "it is cut short");
+    if (length == 0 || bytes[PREFIX] != '{') return wrong(path, "it does not begin with a header");
+    out->json = cJSON_ParseWithLength((char *)bytes + PREFIX, length);
+    if (!cJSON_IsObject((cJSON *)out->json)) return wrong(path, "its header is no JSON object");
+    const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(out->json, METADATA);
+    if (metadata) TRY(read_metadata(out, metadata, path));
+    /* The bytes move to the front, where they are aligned for floats. */
+    memmove(bytes, bytes + PREFIX + length, size - PREFIX - length);
+    return read_tensors(out, out->json, bytes, size - PREFIX - length, path);
+}
+
+enum status safetensors_read(struct safetensors *out, const char *path) {
+    *out = (struct safetensors){0};
+    enum status end = read_all(out, path);
+    if (end != STATUS_OK) safetensors_close(out);
+    return end;
+}
+
+void safetensors_close(struct safetensors *s) {
+    cJSON_Delete(s->json);
+    free(s->tensor);
+    free(s->text);
+    free(s->file);
+    *s = (struct safetensors){0};
+}
+
+const struct safetensor *safetensors_find(const struct safetensors *s, const char *name) {
+    for (int i = 0; i < s->n; i++) {
+        if (!strcmp(s->tensor[i].name, name)) return &s->tensor[i];
+    }
+    return NULL;
+}
+
+const char *safetensors_find_text(const struct safetensors *s, const char *name) {
+    for (int i = 0; i < s->ntexts; i++) {
+        if (!strcmp(s->text[i].name, name)) return s->text[i].value;
+    }
+    return NULL;
+}

@@ -1,0 +1,24 @@
+#include "text.h"
+
+#include <string.h>
+
+enum { LONGEST = 63 };
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+int text_distance(const char *a, const char *b) {
+    int an = (int)strnlen(a, LONGEST), bn = (int)strnlen(b, LONGEST);
+    int row[LONGEST + 1]; /* from the first i letters of a to the first j of b, for all j */
+    for (int j = 0; j <= bn; j++) row[j] = j;
+    for (int i = 1; i <= an; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= bn; j++) {
+            int above = row[j];
+            int replaced = diagonal + (a[i - 1] != b[j - 1]);
+            row[j] = least(replaced, 1 + least(above, row[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[bn];
+}

@@ -1,0 +1,32 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "commands.h"
+#include "engine/checkpoint.h"
+#include "engine/judge.h"
+
+enum status command_evaluate(int words, char **word) {
+    if (words < 1) {
+        return fail(
+            STATUS_BAD_CONFIG, "say which: huddle evaluate runs/<name>/checkpoint.safetensors");
+    }
+    struct settings *settings;
+    struct judgment found;
+    char *config = NULL;
+    TRY(settings_open(&settings));
+    enum status end = checkpoint_config(word[0], &config);
+    if (end == STATUS_OK) end = settings_read_text(settings, config, word[0]);
+    if (end == STATUS_OK) end = read_settings(settings, words - 1, word + 1, 0);
+    if (end == STATUS_OK) end = judge_checkpoint(word[0], settings, tasks, &found);
+    if (end == STATUS_OK) {
+        const struct score *score = &found.score;
+        printf("%-20s %.0f\n", "samples", score->samples);
+        printf("%-20s %.5g\n", "loss", score->loss / score->samples);
+        if (found.has_accuracy) {
+            printf("%-20s %.2f %%\n", "accuracy", 100 * score->right / score->samples);
+        }
+    }
+    free(config);
+    settings_close(settings);
+    return end;
+}

@@ -1,0 +1,106 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "commands.h"
+#include "engine/schedule.h"
+#include "nn/layer.h"
+#include "strategies/strategies.h"
+
+static void print_overview(void) {
+    printf("huddle trains neural networks with many workers on one machine; one setting says how\n"
+           "the workers huddle.\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        printf("  %s\n      %s\n", c->usage, c->help);
+    printf("\nA setting is group.name=value; the group \"run\" may be left out: strategy=easgd.\n"
+           "`huddle help options` lists them all.\n");
+}
+
+static void print_train(void) {
+    printf("huddle train [file.ini] [group.name=value ...]\n\n"
+           "Settings come from the table, then from the file, then from the command line. The run\n"
+           "leaves runs/<name>/ with config.ini (can be trained again), metrics.jsonl (a row an\n"
+           "evaluation), checkpoint.safetensors (the answer) and summary.json.\n\n"
+           "  huddle train                                  EASGD on the digits that ship\n"
+           "  huddle train strategy=allreduce workers=2     the same net, synchronously\n"
+           "  huddle train data.set=mnist model.layers=2nn  after `data/fetch mnist`\n\n"
+           "Exit codes: 0 done, 1 failed, 2 settings, 3 a file or its data, 4 a device,\n"
+           "7 diverged.\n");
+}
+
+static void print_strategies(void) {
+    for (int i = 0; strategies[i]; i++) {
+        printf("  %-12s %s\n", strategies[i]->name, strategies[i]->summary);
+    }
+    printf("\n`huddle help <strategy>` says more: its rule, its source, its options.\n");
+}
+
+static void print_strategy(const struct strategy_ops *s) {
+    printf("%s: %s\n\n%s\n\nsource: %s\n", s->name, s->summary, s->help, s->source);
+    if (s->options) printf("\noptions, with default, meaning and range:\n");
+    options_help(stdout, s->name, s->options);
+}
+
+static void print_models(void) {
+    printf("model.layers is a preset:\n\n");
+    for (const struct preset *p = presets; p->name; p++) {
+        printf("  %-12s %s\n  %-12s %s\n", p->name, p->help, "", p->layers);
+    }
+    printf("\nor layers, separated by commas; the last gives one number a class:\n\n");
+    for (int i = 0; layer_kinds[i]; i++) printf("  %s\n", layer_kinds[i]->usage);
+}
+
+static void print_options(void) {
+    for (const struct option_group *g = all_groups(); g->name; g++) {
+        if (!g->options) continue;
+        printf("[%s] %s\n", g->name, g->help);
+        options_help(stdout, g->name, g->options);
+        printf("\n");
+    }
+    printf("schedules, for schedule.use:\n");
+    for (int i = 0; base_schedules[i]; i++) {
+        printf("  %-12s %s\n", base_schedules[i]->name, base_schedules[i]->summary);
+    }
+}
+
+static enum status no_topic(const char *word) {
+    static const char *const topics[] = {"train", "evaluate", "strategies", "models", "options"};
+    const char *nearest = topics[0];
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+        if (text_distance(topics[i], word) < text_distance(nearest, word)) nearest = topics[i];
+    }
+    for (int i = 0; strategies[i]; i++) {
+        const char *name = strategies[i]->name;
+        if (text_distance(name, word) < text_distance(nearest, word)) nearest = name;
+    }
+    return fail(STATUS_BAD_CONFIG, "there is no help on \"%s\"; did you mean \"huddle help %s\"?",
+        word, nearest);
+}
+
+enum status command_help(int words, char **word) {
+    static const struct {
+        const char *topic;
+        void (*print)(void);
+    } topics[] = {{"train", print_train}, {"strategies", print_strategies},
+        {"models", print_models}, {"options", print_options}};
+    if (words == 0) {
+        print_overview();
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+        if (strcmp(topics[i].topic, word[0]) != 0) continue;
+        topics[i].print();
+        return STATUS_OK;
+    }
+    for (const struct command *c = commands; c->name; c++) {
+        if (strcmp(c->name, word[0]) != 0) continue;
+        printf("%s\n    %s\n", c->usage, c->help);
+        return STATUS_OK;
+    }
+    for (int i = 0; strategies[i]; i++) {
+        if (strcmp(strategies[i]->name, word[0]) != 0) continue;
+        print_strategy(strategies[i]);
+        return STATUS_OK;
+    }
+    return no_topic(word[0]);
+}

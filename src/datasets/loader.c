@@ -1,0 +1,218 @@
+/* loader.c -- a ring of batches that the worker empties and anybody may fill.
+ *
+ * A slot is a batch and a word: the number of the batch that it holds or is to hold, and how far
+ * that is. Batch k of a loader is samples k * B to k * B + B - 1 of what the worker draws, so
+ * whoever claims a slot fills in the same bits. The worker goes round:
+ *
+ *   EMPTY k  --claimed, by compare and exchange-->  FILLING k  -->  READY k
+ *   READY k  --given back by the worker when it asks for k + 1-->  EMPTY k + LOADER_RING
+ */
+#include "datasets/loader.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+enum { CACHE_LINE = 64, SPINS = 256 };
+
+enum slot_state { SLOT_EMPTY, SLOT_FILLING, SLOT_READY };
+
+struct slot {
+    _Alignas(CACHE_LINE) _Atomic uint64_t word; /* the batch's number * 4 + enum slot_state */
+    struct batch batch;
+};
+
+struct loader {
+    const struct dataset *data;
+    struct loader_settings set;
+    uint64_t from;   /* samples drawn before batch 0 */
+    sem_t *released; /* NULL: nobody else fills */
+    /* The batch that the worker takes next. Others read it as a hint where to look first. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t next;
+    struct slot slots[LOADER_RING];
+};
+
+static uint64_t slot_word(uint64_t number, enum slot_state state) { return number * 4 + state; }
+
+/* ---- which sample ---- */
+
+/* The whole set in an order of the worker's own. */
+static uint32_t pick_whole(const struct loader_settings *set, uint32_t samples, uint64_t i) {
+    const struct rng_key own = {set->seed, RNG_SHUFFLE, (uint32_t)set->rank + 1};
+    return rng_permute(own, (uint32_t)(i / samples), (uint32_t)(i % samples), samples);
+}
+
+/* The shares are cut from a shuffle that all workers have in common, so that none depends on the
+ * order of the file; a fixed share is shuffled once more by its worker. */
+static uint32_t pick_share(const struct loader_settings *set, uint32_t samples, uint64_t i) {
+    const struct rng_key common = {set->seed, RNG_SHUFFLE, 0};
+    const struct rng_key own = {set->seed, RNG_SHUFFLE, (uint32_t)set->rank + 1};
+    uint64_t n = samples, rank = (uint64_t)set->rank, workers = (uint64_t)set->workers;
+    uint32_t begin = (uint32_t)(n * rank / workers);
+    uint32_t share = (uint32_t)(n * (rank + 1) / workers) - begin;
+    ASSERT(share > 0);
+    uint32_t pass = (uint32_t)(i / share), at = (uint32_t)(i % share);
+    if (set->reshuffle) return rng_permute(common, pass, begin + at, samples);
+    return rng_permute(common, 0, begin + rng_permute(own, pass, at, share), samples);
+}
+
+uint32_t loader_pick(const struct loader_settings *set, uint32_t samples, uint64_t i) {
+    return set->sampling == SAMPLING_SHARDS ? pick_share(set, samples, i)
+                                            : pick_whole(set, samples, i);
+}
+
+/* ---- bytes to floats ---- */
+
+static inline void channels_convert(float *restrict x, const uint8_t *restrict pixels,
+    const float *restrict value, size_t n, size_t channels) {
+    for (size_t i = 0; i < n; i += channels) {
+        for (size_t c = 0; c < channels; c++) x[i + c] = value[c * 256 + pixels[i + c]];
+    }
+}
+
+/* The usual numbers of channels are constants here, for which the compiler makes tight loops. */
+static void pixels_convert(
+    float *x, const uint8_t *pixels, const float *value, size_t n, size_t channels) {
+    if (channels == 1)
+        channels_convert(x, pixels, value, n, 1);
+    else if (channels == 3)
+        channels_convert(x, pixels, value, n, 3);
+    else
+        channels_convert(x, pixels, value, n, channels);
+}
+
+static void sample_convert(
+    const struct dataset *d, const struct samples *part, size_t i, struct batch *out, size_t at) {
+    size_t image = (size_t)part->h * (size_t)part->w * (size_t)part->c;
+    pixels_convert(out->x + at * image, part->pixels + i * image, d->value, image, (size_t)part->c);
+    out->label[at] = part->labels[i];
+}
+
+void dataset_batch(
+    const struct dataset *d, const struct samples *part, int from, int n, struct batch *out) {
+    ASSERT(from >= 0 && n >= 0 && n <= part->n - from);
+    for (int i = 0; i < n; i++) sample_convert(d, part, (size_t)(from + i), out, (size_t)i);
+    out->n = n;
+}
+
+/* ---- the ring ---- */
+
+/* The caller has claimed the slot. */
+static void slot_fill(struct loader *l, struct slot *slot, uint64_t number) {
+    const struct samples *part = &l->data->train;
+    uint64_t size = (uint64_t)l->set.batch, first = l->from + number * size;
+    for (uint64_t i = 0; i < size; i++) {
+        uint32_t sample = loader_pick(&l->set, (uint32_t)part->n, first + i);
+        sample_convert(l->data, part, sample, &slot->batch, (size_t)i);
+    }
+    atomic_store_explicit(&slot->word, slot_word(number, SLOT_READY), memory_order_release);
+}
+
+/* Claims the slot if its word is still `empty`. That the word holds the batch's number keeps a
+ * claim that was slow from taking the slot for a later batch. */
+static int slot_claim(struct slot *slot, uint64_t empty) {
+    return atomic_compare_exchange_strong_explicit(&slot->word, &empty,
+        slot_word(empty / 4, SLOT_FILLING), memory_order_acquire, memory_order_relaxed);
+}
+
+int loader_fill(struct loader *l, int ahead) {
+    uint64_t next = atomic_load_explicit(&l->next, memory_order_relaxed);
+    struct slot *slot = &l->slots[(next + (uint64_t)ahead) % LOADER_RING];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    if (word % 4 != SLOT_EMPTY || !slot_claim(slot, word)) return 0;
+    slot_fill(l, slot, word / 4);
+    return 1;
+}
+
+/* Fills the batch, or waits for whoever is at it: that is a matter of microseconds unless that
+ * thread was put off its core, and then yielding lets it on again. */
+static void slot_await(struct loader *l, struct slot *slot, uint64_t number, double *waited) {
+    double began = waited ? clock_seconds() : 0;
+    uint64_t ready = slot_word(number, SLOT_READY);
+    if (slot_claim(slot, slot_word(number, SLOT_EMPTY))) slot_fill(l, slot, number);
+    for (int i = 0; atomic_load_explicit(&slot->word, memory_order_acquire) != ready; i++) {
+        if (i >= SPINS) sched_yield();
+    }
+    if (waited) *waited += clock_seconds() - began;
+}
+
+/* Gives the batch before `next` back to be filled anew. */
+static void slot_release(struct loader *l, uint64_t next) {
+    if (next == 0) return;
+    struct slot *slot = &l->slots[(next - 1) % LOADER_RING];
+    uint64_t empty = slot_word(next - 1 + LOADER_RING, SLOT_EMPTY);
+    atomic_store_explicit(&slot->word, empty, memory_order_release);
+    if (l->released) sem_post(l->released);
+}
+
+const struct batch *loader_next(struct loader *l, double *waited) {
+    uint64_t next = atomic_load_explicit(&l->next, memory_order_relaxed);
+    struct slot *slot = &l->slots[next % LOADER_RING];
+    slot_release(l, next);
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    if (word != slot_word(next, SLOT_READY)) slot_await(l, slot, next, waited);
+    atomic_store_explicit(&l->next, next + 1, memory_order_relaxed);
+    return &slot->batch;
+}
+
+void loader_notify(struct loader *l, sem_t *released) { l->released = released; }
+
+/* ---- opening ---- */
+
+uint64_t loader_drawn(const struct loader *l) {
+    uint64_t next = atomic_load_explicit(&l->next, memory_order_relaxed);
+    return l->from + next * (uint64_t)l->set.batch;
+}
+
+void loader_seek(struct loader *l, uint64_t drawn) {
+    ASSERT(!l->released);
+    l->from = drawn;
+    atomic_init(&l->next, 0);
+    for (uint64_t i = 0; i < LOADER_RING; i++) {
+        atomic_init(&l->slots[i].word, slot_word(i, SLOT_EMPTY));
+    }
+}
+
+/* Writes to the memory at once: a page belongs to the node of the thread that writes first. */
+static enum status batch_open(struct batch *b, const struct samples *s, int n, struct arena *a) {
+    size_t image = (size_t)s->h * (size_t)s->w * (size_t)s->c;
+    size_t x_bytes = (size_t)n * image * sizeof *b->x, label_bytes = (size_t)n * sizeof *b->label;
+    b->x = arena_take(a, x_bytes);
+    b->label = arena_take(a, label_bytes);
+    if (!b->x || !b->label) {
+        return fail(STATUS_FAILED, "no memory for batches of %d samples: %d of %zu bytes", n,
+            LOADER_RING, x_bytes + label_bytes);
+    }
+    memset(b->x, 0, x_bytes);
+    memset(b->label, 0, label_bytes);
+    b->n = n;
+    return STATUS_OK;
+}
+
+enum status loader_open(struct loader **out, const struct dataset *d,
+    const struct loader_settings *set, struct arena *arena) {
+    ASSERT(set->batch > 0 && set->rank >= 0 && set->rank < set->workers && d->train.n > 0);
+    *out = NULL;
+    if (set->sampling == SAMPLING_SHARDS && set->workers > d->train.n) {
+        return fail(STATUS_BAD_CONFIG,
+            "%d workers cannot have a share each of the %d samples of %s: take fewer workers, or "
+            "let each draw from the whole set",
+            set->workers, d->train.n, d->name);
+    }
+    struct loader *l = arena_take(arena, sizeof *l);
+    if (!l) return fail(STATUS_FAILED, "no memory for a loader");
+    l->data = d;
+    l->set = *set;
+    for (int i = 0; i < LOADER_RING; i++) {
+        TRY(batch_open(&l->slots[i].batch, &d->train, set->batch, arena));
+    }
+    loader_seek(l, 0);
+    *out = l;
+    return STATUS_OK;
+}
+
+/* All that it has is the arena's. */
+void loader_close(struct loader *l) { ASSERT(!l || !l->released); }

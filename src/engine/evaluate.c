@@ -1,0 +1,129 @@
+/* evaluate.c -- between rounds, with all workers gathered and the training clock stopped: what is
+ * the answer worth, what did it cost, and is that enough? */
+#include <math.h>
+#include <string.h>
+
+#include "engine/run_inside.h"
+
+enum { JUDGE_ANSWER, JUDGE_REPLICA };
+
+/* Rank 0's own x on all workers, for those who want to see what a single replica is worth. */
+static struct vec first_replica(struct crew *c, struct worker *w) {
+    vec_fill(w->q, c->shown, 0);
+    if (w->rank == 0) vec_copy(w->q, c->shown, w->x);
+    team_sum(w, c->shown);
+    return c->shown;
+}
+
+static struct vec answer(struct run *run, struct crew *c, struct worker *w) {
+    const struct strategy_ops *ops = run->strategy->ops;
+    if (run->set.judge == JUDGE_REPLICA) return first_replica(c, w);
+    return ops->answer ? ops->answer(run->strategy, w) : w->x;
+}
+
+static int by_worker(struct worker *w, struct score *s) {
+    s->loss = team_sum1(w, s->loss);
+    s->right = team_sum1(w, s->right);
+    s->samples = team_sum1(w, s->samples);
+    return !team_broken(w->team);
+}
+
+/* Rank 0 reads what the others wrote before they met: means over the workers. */
+static void gather_costs(struct run *run, struct run_result *r) {
+    double losses = 0;
+    r->computing = r->exchanging = r->waiting = r->loading = r->bytes = r->train_loss = 0;
+    for (int i = 0; i < run->set.workers; i++) {
+        struct crew *c = &run->crew[i];
+        r->exchanging += c->spent.exchange - c->excluded_exchange;
+        r->waiting += c->spent.lock_wait + c->waited - c->excluded_wait;
+        r->loading += c->spent.data;
+        r->bytes += c->spent.bytes;
+        r->train_loss += c->loss_sum;
+        losses += c->losses;
+        c->loss_sum = c->losses = 0;
+    }
+    r->train_loss /= losses;
+    r->exchanging /= run->set.workers;
+    r->waiting /= run->set.workers;
+    r->loading /= run->set.workers;
+    r->computing = r->seconds - r->exchanging - r->waiting - r->loading;
+}
+
+static int gather_notes(const struct run *run, struct note *notes) {
+    int n = run->crew[0].seat.notes;
+    for (int k = 0; k < n; k++) {
+        notes[k] = run->crew[0].seat.note[k];
+        for (int i = 1; i < run->set.workers; i++) {
+            const struct seat *s = &run->crew[i].seat;
+            for (int j = 0; j < s->notes; j++) {
+                if (!strcmp(s->note[j].name, notes[k].name)) notes[k].value += s->note[j].value;
+            }
+        }
+        notes[k].value /= run->set.workers;
+    }
+    return n;
+}
+
+static int is_over(const struct run *run, const struct run_result *r) {
+    const struct run_settings *set = &run->set;
+    return (set->epochs > 0 && r->epochs >= (double)set->epochs) ||
+           (set->steps > 0 && r->steps >= (long)set->steps * set->workers) ||
+           (set->seconds > 0 && r->seconds >= (double)set->seconds) ||
+           (set->target > 0 && r->accuracy >= (double)set->target);
+}
+
+static enum status record(
+    struct run *run, struct crew *c, const struct score *score, struct vec shown, double gathered) {
+    struct run_result *r = &run->result;
+    struct note notes[SEAT_NOTES];
+    r->score = *score;
+    r->accuracy = run->task->has_accuracy ? score->right / score->samples : (double)NAN;
+    r->samples = run->samples;
+    r->epochs = run->samples / run->task->epoch;
+    r->steps = run->steps;
+    r->seconds = gathered - run->started - run->paused;
+    r->rate = c->seat.now.rate;
+    gather_costs(run, r);
+    if (!isfinite(score->loss)) {
+        return fail(STATUS_DIVERGED,
+            "the answer's loss is not finite after %.2f epochs: a lower schedule.rate may help",
+            r->epochs);
+    }
+    TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
+    TRY(folder_save(run, c->seat.w.q, shown));
+    run->stop = is_over(run, r);
+    run->next_evaluation = run->samples + (double)run->set.eval_every * run->task->epoch;
+    return STATUS_OK;
+}
+
+/* The next round's progress counts from here, where all know how many samples there were. */
+static void begin_again(struct run *run, struct crew *c) {
+    struct seat *s = &c->seat;
+    s->samples_at_gather = s->samples;
+    s->all_at_gather = run->samples;
+    c->excluded_exchange += s->ledger.exchange - c->spent.exchange;
+    c->excluded_wait += s->ledger.lock_wait - c->spent.lock_wait;
+    c->excluded_wait += team_waited(s->w.team, s->w.rank) - c->waited;
+    s->ledger.bytes = c->spent.bytes;
+}
+
+enum status evaluate_answer(struct run *run, struct crew *c) {
+    struct worker *w = &c->seat.w;
+    struct learner *l = c->seat.learner;
+    double gathered = clock_seconds();
+    c->seat.ledger.data = l->waited;
+    c->spent = c->seat.ledger;
+    c->waited = team_waited(w->team, w->rank);
+    struct vec shown = answer(run, c, w);
+    struct score score = {0};
+    TRY(l->task->ops->evaluate(l, shown, w->rank, w->size, &score));
+    if (!by_worker(w, &score)) return STATUS_STOPPED;
+    if (w->rank == 0) {
+        TRY(record(run, c, &score, shown, gathered));
+        run->paused += clock_seconds() - gathered;
+    }
+    team_sum1(w, 0); /* nobody goes on before rank 0 has decided */
+    if (team_broken(w->team)) return STATUS_STOPPED;
+    begin_again(run, c);
+    return STATUS_OK;
+}

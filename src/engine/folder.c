@@ -1,0 +1,123 @@
+/* folder.c -- runs/<name>/: what a run leaves behind. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/checkpoint.h"
+#include "engine/run_inside.h"
+
+static void write_config(const struct run *run, FILE *f) {
+    options_write(f, "run", run_options, &run->set);
+    options_write(f, "topology", topology_options, &run->set);
+    options_write(f, "optimizer", optimizer_options, &run->optimizer);
+    schedules_write(&run->schedules, f);
+    run->task->ops->write_options(run->task, f);
+    options_write(f, run->strategy->ops->name, run->strategy->ops->options, run->strategy);
+}
+
+static enum status make_folder(const char *path) {
+    if (mkdir(path, 0777) == 0 || errno == EEXIST) return STATUS_OK;
+    return fail(STATUS_IO, "cannot make the folder %s: %s", path, strerror(errno));
+}
+
+/* A name of its own for a run that was given none: easgd-1, easgd-2, ... */
+static enum status name_folder(struct run *run) {
+    struct run_settings *set = &run->set;
+    char *path = run->result.path;
+    size_t n = sizeof run->result.path;
+    if (*set->name) {
+        snprintf(path, n, "%s/%s", set->folder, set->name);
+        if (mkdir(path, 0777) == 0) return STATUS_OK;
+        if (errno == EEXIST) {
+            return fail(STATUS_BAD_CONFIG,
+                "there is a run in %s already: choose another run.name, or remove it", path);
+        }
+        return fail(STATUS_IO, "cannot make the folder %s: %s", path, strerror(errno));
+    }
+    for (int i = 1; i < 100000; i++) {
+        snprintf(set->name, sizeof set->name, "%s-%d", set->strategy, i);
+        snprintf(path, n, "%s/%s", set->folder, set->name);
+        if (mkdir(path, 0777) == 0) return STATUS_OK;
+        if (errno != EEXIST) break;
+    }
+    return fail(STATUS_IO, "cannot make the folder %s: %s", path, strerror(errno));
+}
+
+static enum status save_config(const struct run *run) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/config.ini", run->result.path);
+    FILE *f = fopen(path, "w");
+    if (f) {
+        write_config(run, f);
+        if (ferror(f) == 0 && fclose(f) == 0) return STATUS_OK;
+    }
+    return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+}
+
+enum status folder_open(struct run *run) {
+    char path[512];
+    TRY(make_folder(run->set.folder));
+    TRY(name_folder(run));
+    TRY(save_config(run));
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run->result.path);
+    return metrics_open(&run->metrics, path);
+}
+
+static char *config_text(const struct run *run) {
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    write_config(run, f);
+    fclose(f);
+    return text;
+}
+
+enum status folder_save(struct run *run, struct stream *q, struct vec answer) {
+    char path[512];
+    if (!*run->result.path) return STATUS_OK;
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", run->result.path);
+    float *x = malloc(answer.n * sizeof *x);
+    char *config = config_text(run);
+    enum status end = fail(STATUS_FAILED, "no memory for %s", path);
+    if (x && config) {
+        stream_copy(q, x, answer.at, answer.n * sizeof *x);
+        end = stream_sync(q);
+        if (end == STATUS_OK) end = checkpoint_write(path, run->task, x, config);
+    }
+    free(x);
+    free(config);
+    return end;
+}
+
+enum status folder_finish(const struct run *run) {
+    const struct run_result *r = &run->result;
+    char path[512];
+    if (!*r->path) return STATUS_OK;
+    snprintf(path, sizeof path, "%s/summary.json", r->path);
+    cJSON *top = cJSON_CreateObject();
+    cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name);
+    cJSON_AddNumberToObject(top, "workers", run->set.workers);
+    cJSON_AddNumberToObject(top, "parameters", (double)run->task->parameters);
+    cJSON_AddNumberToObject(top, "accuracy", r->accuracy);
+    cJSON_AddNumberToObject(top, "loss", r->score.loss / r->score.samples);
+    cJSON_AddNumberToObject(top, "epochs", r->epochs);
+    cJSON_AddNumberToObject(top, "samples", r->samples);
+    cJSON_AddNumberToObject(top, "steps", (double)r->steps);
+    cJSON_AddNumberToObject(top, "seconds", r->seconds);
+    cJSON_AddNumberToObject(top, "samples_per_second", r->samples / r->seconds);
+    cJSON_AddNumberToObject(top, "computing", r->computing);
+    cJSON_AddNumberToObject(top, "exchanging", r->exchanging);
+    cJSON_AddNumberToObject(top, "waiting", r->waiting);
+    cJSON_AddNumberToObject(top, "loading", r->loading);
+    cJSON_AddNumberToObject(top, "bytes", r->bytes);
+    char *text = top ? cJSON_Print(top) : NULL;
+    cJSON_Delete(top);
+    FILE *f = text ? fopen(path, "w") : NULL;
+    int written = f && fprintf(f, "%s\n", text) > 0;
+    if (f && fclose(f) != 0) written = 0;
+    free(text);
+    return written ? STATUS_OK : fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+}

@@ -1,0 +1,52 @@
+/* run.h -- a run: from settings to a trained answer, with everything in between.
+ *
+ * run_train does all of it on the calling thread and one thread a worker, and leaves
+ * folder/name/{config.ini, metrics.jsonl, checkpoint.safetensors, summary.json}.
+ */
+#ifndef RUN_H
+#define RUN_H
+
+#include "engine/schedule.h"
+#include "engine/strategy.h"
+#include "tasks/task.h"
+
+/* Group "run". */
+struct run_settings {
+    char name[64], folder[256], strategy[32], task[32], devices[64];
+    int workers, seed, order, max_lag, steps, judge, threads, bind;
+    float epochs, seconds, target, eval_every;
+};
+extern const struct option run_options[];
+extern const struct option topology_options[]; /* of the same struct */
+extern const struct option optimizer_options[];
+
+/* What the commands hand down: the user's lines, and the lists that no lower floor knows. */
+struct run_setup {
+    const struct settings *settings;
+    const struct strategy_ops *const *strategies; /* until NULL, as below */
+    const struct schedule_ops *const *schedules;
+    const struct task_ops *const *tasks;
+
+    /* Optional, for those who want to look: called for each worker on its own thread, when the
+     * last round is over and all vectors are still there. */
+    void (*finished)(void *with, const struct worker *w);
+    void *with;
+    int quiet; /* prints nothing and leaves no folder */
+};
+
+struct run_result {
+    struct score score;     /* of the last evaluation; sums */
+    double accuracy;        /* 0 .. 1; NaN where the task has none */
+    double train_loss;      /* mean since the evaluation before */
+    double samples, epochs; /* drawn by all workers */
+    double seconds;         /* the training clock: evaluations are not in it */
+    double computing, exchanging, waiting, loading; /* seconds, mean over workers */
+    double bytes;                                   /* exchanged, over all workers */
+    long steps;                                     /* over all workers */
+    float rate;                                     /* in force at the end */
+    char path[400];                                 /* of the run's folder; "" when quiet */
+};
+
+enum status run_train(const struct run_setup *setup, struct run_result *out);
+
+#endif

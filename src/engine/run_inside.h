@@ -1,0 +1,65 @@
+/* run_inside.h -- a run's own parts, for the files of the engine that share them. */
+#ifndef RUN_INSIDE_H
+#define RUN_INSIDE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "engine/metrics.h"
+#include "engine/run.h"
+#include "engine/seat.h"
+#include "topology/topology.h"
+
+/* One worker and what becomes of it. */
+struct crew {
+    struct run *run;
+    struct seat seat;
+    pthread_t thread;
+    int started;
+    enum status end;
+    char why[512];                           /* fail_message of a worker that failed */
+    struct vec shown;                        /* scratch: what is judged where that is one replica */
+    struct ledger spent;                     /* as it stood when all had gathered last */
+    double waited;                           /* the same */
+    double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
+    double loss_sum, losses; /* training loss since the last evaluation, by samples */
+};
+
+struct run {
+    const struct run_setup *setup;
+    struct run_settings set;
+    struct optimizer_settings optimizer;
+    struct machine *machine;
+    struct place place[TEAM_MOST];
+    struct task *task;
+    struct schedules schedules;
+    struct strategy *strategy;
+    struct team *team;
+    struct arena arena;
+    struct vec x0;
+    struct metrics metrics;
+    struct crew crew[TEAM_MOST];
+
+    /* Told at each round's end, under the team's lock. */
+    double samples;         /* drawn by all workers */
+    double next_evaluation; /* in samples */
+    long steps;
+    atomic_long shown_samples; /* the same as samples, for the progress line */
+
+    /* The training clock; rank 0's while all have gathered. */
+    double started, paused; /* clock_seconds at start; seconds spent on evaluations */
+    int stop;               /* this was the last evaluation */
+    struct run_result result;
+};
+
+/* After all have gathered, on every worker: the answer is judged, rank 0 records and decides
+ * whether to go on. */
+enum status evaluate_answer(struct run *run, struct crew *c);
+
+/* Folder, config.ini, checkpoint, summary. */
+enum status folder_open(struct run *run);
+enum status folder_save(struct run *run, struct stream *q, struct vec answer);
+enum status folder_finish(const struct run *run);
+
+#endif

@@ -1,0 +1,56 @@
+/* seat.h -- what the engine keeps for each worker, behind worker.seat. Engine only. */
+#ifndef SEAT_H
+#define SEAT_H
+
+#include "base/clock.h"
+#include "devices/device.h"
+#include "engine/schedule.h"
+#include "engine/team_waits.h"
+#include "nn/optimizer.h"
+#include "tasks/task.h"
+
+enum { SEAT_VECS = 24, SEAT_NOTES = 8 };
+
+/* Where a worker's training time went, in seconds; what remains is computing. */
+struct ledger {
+    double exchange;  /* moving and adding what others see */
+    double lock_wait; /* for locks; other waits are the team's to count */
+    double data;      /* for batches that were not ready */
+    double bytes;     /* moved to or from memory that is not its own */
+};
+
+/* A vector that somebody claimed. */
+struct claim {
+    const char *name;
+    enum vec_kind kind;
+    struct vec v;
+};
+
+struct note {
+    const char *name;
+    double value;
+};
+
+struct seat {
+    struct worker w;
+    struct device *device;
+    struct learner *learner;
+    struct optimizer optimizer;
+    const struct schedules *schedules;
+    struct step *step;        /* device memory */
+    struct step now;          /* what step holds */
+    struct range range;       /* of the last gradient */
+    double samples;           /* drawn by this worker, ever */
+    double samples_told;      /* of those, what the run knows of */
+    long steps_told;          /* of w.steps, the same */
+    double samples_at_gather; /* drawn by this worker, and by all, when all gathered last */
+    double all_at_gather;
+    uint64_t draws; /* worker_draw's counter */
+    struct ledger ledger;
+    struct claim claim[SEAT_VECS];
+    int claims;
+    struct note note[SEAT_NOTES];
+    int notes;
+};
+
+#endif

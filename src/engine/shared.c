@@ -1,0 +1,140 @@
+/* shared.c -- the shared vectors of team.h. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/seat.h"
+
+/* In free order an exchange holds one chunk at a time, so that workers pass through a large vector
+ * side by side; small enough for that, large enough that a lock costs nothing beside it. */
+enum { CHUNK = 1 << 18 }; /* floats: 1 MiB */
+
+struct shared {
+    struct team *team;
+    const char *name;
+    int home;
+    struct vec v;
+    double mass;
+    int chunks;
+    struct chunk {
+        _Alignas(64) pthread_mutex_t lock;
+        long version; /* changes; guarded by lock */
+    } * chunk;
+};
+
+enum status shared_open(
+    struct shared **out, struct team *team, const char *name, int home, struct vec from) {
+    ASSERT(home == HOME_HOST || (home >= 0 && home < team_size(team)));
+    struct shared *s = calloc(1, sizeof *s);
+    *out = s;
+    if (!s) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
+    s->team = team;
+    s->name = name;
+    s->home = home;
+    int chunks = from.n ? (int)((from.n + CHUNK - 1) / CHUNK) : 1;
+    s->chunk = aligned_alloc(64, (size_t)chunks * sizeof *s->chunk);
+    if (!s->chunk) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
+    for (; s->chunks < chunks; s->chunks++) {
+        pthread_mutex_init(&s->chunk[s->chunks].lock, NULL);
+        s->chunk[s->chunks].version = 0;
+    }
+    TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
+    s->v.n = from.n;
+    memcpy(s->v.at, from.at, from.n * sizeof *from.at);
+    return STATUS_OK;
+}
+
+void shared_close(struct shared *s) {
+    if (!s) return;
+    for (int k = 0; k < s->chunks; k++) pthread_mutex_destroy(&s->chunk[k].lock);
+    free(s->chunk);
+    free(s);
+}
+
+/* ---- the whole vector ------------------------------------------------------------------------- */
+
+/* All chunks, in order: who holds one chunk never waits for another, so this cannot deadlock. */
+static void lock_all(struct worker *w, struct shared *s) {
+    team_take_turn(s->team, w->rank);
+    for (int k = 0; k < s->chunks; k++) pthread_mutex_lock(&s->chunk[k].lock);
+}
+
+static void unlock_all(struct worker *w, struct shared *s) {
+    for (int k = 0; k < s->chunks; k++) pthread_mutex_unlock(&s->chunk[k].lock);
+    team_give_turn(s->team, w->rank);
+}
+
+void shared_lock(struct worker *w, struct shared *s) {
+    struct ledger *l = &w->seat->ledger;
+    double start = clock_seconds(), waited = team_waited(w->team, w->rank);
+    lock_all(w, s);
+    double locked = clock_seconds();
+    l->lock_wait += locked - start - (team_waited(w->team, w->rank) - waited);
+    l->exchange -= locked; /* until unlock */
+}
+
+void shared_unlock(struct worker *w, struct shared *s) {
+    unlock_all(w, s);
+    w->seat->ledger.exchange += clock_seconds();
+}
+
+void shared_read(struct worker *w, struct shared *s, struct vec y) {
+    vec_copy(w->q, y, s->v);
+    w->seat->ledger.bytes += (double)(y.n * sizeof *y.at);
+}
+
+void shared_mix(struct worker *w, struct shared *s, float a, float b, struct vec x) {
+    vec_mix(w->q, s->v, a, b, x);
+    for (int k = 0; k < s->chunks; k++) s->chunk[k].version++;
+    w->seat->ledger.bytes += (double)(x.n * sizeof *x.at) * (a != 0 ? 2 : 1);
+}
+
+double *shared_mass(struct shared *s) { return &s->mass; }
+
+double shared_version(const struct shared *s) {
+    double sum = 0;
+    for (int k = 0; k < s->chunks; k++) {
+        pthread_mutex_lock(&s->chunk[k].lock);
+        sum += (double)s->chunk[k].version;
+        pthread_mutex_unlock(&s->chunk[k].lock);
+    }
+    return sum / s->chunks;
+}
+
+/* ---- chunk by chunk --------------------------------------------------------------------------- */
+
+static void elastic_chunk(struct worker *w, struct shared *s, int k, float alpha, struct vec x) {
+    size_t from = (size_t)k * CHUNK, left = s->v.n - from;
+    struct range part = {from, left < CHUNK ? left : CHUNK};
+    vec_elastic(w->q, vec_part(x, part), vec_part(s->v, part), alpha);
+    s->chunk[k].version++;
+}
+
+/* The mutex is tried first: the clock is read only where somebody else holds it. */
+static void lock_chunk(struct worker *w, struct shared *s, int k) {
+    if (pthread_mutex_trylock(&s->chunk[k].lock) == 0) return;
+    double start = clock_seconds();
+    pthread_mutex_lock(&s->chunk[k].lock);
+    w->seat->ledger.lock_wait += clock_seconds() - start;
+}
+
+void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
+    struct ledger *l = &w->seat->ledger;
+    ASSERT(x.n == s->v.n);
+    if (team_is_fixed(s->team)) {
+        shared_lock(w, s);
+        for (int k = 0; k < s->chunks; k++) elastic_chunk(w, s, k, alpha, x);
+        shared_unlock(w, s);
+    } else {
+        double start = clock_seconds(), waited = l->lock_wait;
+        int first = (int)((long)s->chunks * w->rank / w->size);
+        for (int i = 0; i < s->chunks; i++) {
+            int k = (first + i) % s->chunks;
+            lock_chunk(w, s, k);
+            elastic_chunk(w, s, k, alpha, x);
+            pthread_mutex_unlock(&s->chunk[k].lock);
+        }
+        l->exchange += clock_seconds() - start - (l->lock_wait - waited);
+    }
+    l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
+}

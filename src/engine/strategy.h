@@ -1,0 +1,49 @@
+/* strategy.h -- how workers learn from one another. All that a strategy file includes.
+ *
+ * A strategy is a struct whose first member is struct strategy, and one constant table. The
+ * engine zeroes the struct, fills in its options and then calls round() on every worker's own
+ * thread until the run is over. A round is the paper's period: some local steps and one act of
+ * communication. Between rounds the engine may evaluate, log, save or stop; it does so nowhere
+ * else, so no strategy has to fear being looked at half-way.
+ *
+ * Before round 0 every worker's x holds the same values.
+ */
+#ifndef STRATEGY_H
+#define STRATEGY_H
+
+#include "base/options.h"
+#include "engine/team.h"
+
+struct strategy {
+    const struct strategy_ops *ops;
+};
+
+struct strategy_ops {
+    const char *name;             /* "easgd": the file, the option group, the value of `strategy` */
+    const char *summary;          /* one line for the list */
+    const char *source;           /* what the file follows */
+    const char *help;             /* a paragraph: the rule, what to set, what it costs */
+    size_t size;                  /* of the strategy's struct */
+    size_t local_size;            /* of w->mine, zeroed before join; 0 for none */
+    const struct option *options; /* until OPTION_END; NULL for none */
+
+    /* Required. One round on w's thread, while the others do theirs. */
+    enum status (*round)(struct strategy *s, struct worker *w);
+
+    /* The rest are optional, in the order they are called. */
+
+    /* Once, on the main thread, before there are workers. x0, host memory, is where all start. */
+    enum status (*open)(struct strategy *s, struct team *team, struct vec x0);
+
+    /* Once for each worker, on its thread: claim vectors, fill w->mine. */
+    enum status (*join)(struct strategy *s, struct worker *w);
+
+    /* The parameters to evaluate and save; w->x when absent. All workers call, after a round; it
+     * may use collectives and must change nothing that a later round reads. */
+    struct vec (*answer)(struct strategy *s, struct worker *w);
+
+    /* Once, when the workers are gone; also after a failed open, so zeros must do no harm. */
+    void (*close)(struct strategy *s);
+};
+
+#endif

@@ -1,0 +1,298 @@
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "comm/comm.h"
+#include "engine/team_waits.h"
+#include "topology/topology.h"
+
+/* What a worker is about, as far as the others are concerned. */
+enum phase {
+    RUNS,    /* computes, or is at an event and may proceed */
+    ARRIVED, /* at a meeting, others are missing */
+    PACED,   /* at a round's end, too far ahead */
+    PARKED,  /* at a round's end, until all have gathered */
+    LEFT
+};
+
+struct seat_of_team {
+    pthread_cond_t wake;
+    enum phase phase;
+    long rounds;   /* finished */
+    int gathered;  /* all had parked, and this worker does not know yet */
+    double waited; /* seconds; this worker's thread only */
+};
+
+struct team {
+    struct team_settings set;
+    struct comm *comm;
+    struct arena arena; /* shared vectors; main thread only */
+    atomic_int broken;
+    atomic_ulong meetings; /* complete */
+    atomic_ulong parted;   /* workers that were done, over all meetings */
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t all_parted;
+    int culprit, turn, arrived, gathering;
+    struct seat_of_team seat[TEAM_MOST];
+};
+
+/* ---- who is next ---------------------------------------------------------------------------- */
+
+/* Fixed order: whose event follows one of `after`: the next rank that is neither waiting for
+ * another nor gone. There is always one, but when all have left: settle sees to that. */
+static int team_next(const struct team *t, int after) {
+    for (int i = 1; i <= t->set.size; i++) {
+        int r = (after + i) % t->set.size;
+        if (t->seat[r].phase == RUNS) return r;
+    }
+    return after;
+}
+
+static void wake(struct team *t, int rank) { pthread_cond_signal(&t->seat[rank].wake); }
+
+static void let_run(struct team *t, int rank) {
+    t->seat[rank].phase = RUNS;
+    wake(t, rank);
+}
+
+/* Under the lock: waits until it is this worker's turn. Free order: it always is. The clock is read
+ * only by those who wait, here and below. */
+static void wait_turn(struct team *t, int rank) {
+    if (t->set.order == ORDER_FREE || t->turn == rank || t->broken) return;
+    double start = clock_seconds();
+    while (t->turn != rank && !t->broken) pthread_cond_wait(&t->seat[rank].wake, &t->lock);
+    t->seat[rank].waited += clock_seconds() - start;
+}
+
+/* Under the lock, at the end of each event. */
+static void pass_turn(struct team *t, int rank) {
+    if (t->set.order == ORDER_FREE) return;
+    t->turn = team_next(t, rank);
+    wake(t, t->turn);
+}
+
+void team_take_turn(struct team *t, int rank) {
+    if (t->set.order == ORDER_FREE) return;
+    pthread_mutex_lock(&t->lock);
+    wait_turn(t, rank);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void team_give_turn(struct team *t, int rank) {
+    if (t->set.order == ORDER_FREE) return;
+    pthread_mutex_lock(&t->lock);
+    pass_turn(t, rank);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* ---- who may go on -------------------------------------------------------------------------- */
+
+/* Somebody waits in a meeting of a round that this worker has yet to do: parked it could not come. */
+static int is_awaited(const struct team *t, int rank) {
+    for (int r = 0; r < t->set.size; r++) {
+        if (t->seat[r].phase == ARRIVED && t->seat[r].rounds >= t->seat[rank].rounds) return 1;
+    }
+    return 0;
+}
+
+static int is_too_far(const struct team *t, int rank) {
+    for (int r = 0; r < t->set.size && t->set.max_lag > 0; r++) {
+        if (t->seat[r].phase == LEFT) continue;
+        if (t->seat[rank].rounds - t->seat[r].rounds > t->set.max_lag) return 1;
+    }
+    return 0;
+}
+
+static int all_parked(const struct team *t) {
+    int parked = 0;
+    for (int r = 0; r < t->set.size; r++) {
+        if (t->seat[r].phase == PARKED) parked++;
+        if (t->seat[r].phase == RUNS || t->seat[r].phase == ARRIVED) return 0;
+    }
+    return parked > 0;
+}
+
+/* Under the lock, after anything changed: lets those go on whose reason to wait is gone. */
+static void settle(struct team *t) {
+    for (int r = 0; r < t->set.size; r++) {
+        struct seat_of_team *p = &t->seat[r];
+        if (p->phase == PACED && t->gathering) p->phase = PARKED;
+        if (p->phase == PACED && !is_too_far(t, r)) let_run(t, r);
+        if (p->phase == PARKED && is_awaited(t, r)) let_run(t, r);
+    }
+    if (!all_parked(t)) return;
+    t->gathering = 0;
+    for (int r = 0; r < t->set.size; r++) {
+        if (t->seat[r].phase != PARKED) continue;
+        t->seat[r].gathered = 1;
+        let_run(t, r);
+    }
+}
+
+/* ---- meetings ------------------------------------------------------------------------------- */
+
+/* Looks for a change a while before the caller sleeps: a sleep costs more than a short wait. */
+static void spin_while_equal(const struct team *t, const atomic_ulong *count, unsigned long old) {
+    for (int i = 0; i < t->set.spin; i++) {
+        if (atomic_load_explicit(count, memory_order_acquire) != old || t->broken) return;
+        if (i % 64 == 63) sched_yield();
+    }
+}
+
+static void wait_for_meeting(struct team *t, int rank, unsigned long meeting) {
+    double start = clock_seconds();
+    pthread_mutex_unlock(&t->lock);
+    spin_while_equal(t, &t->meetings, meeting);
+    pthread_mutex_lock(&t->lock);
+    while (t->meetings == meeting && !t->broken) {
+        pthread_cond_wait(&t->seat[rank].wake, &t->lock);
+    }
+    t->seat[rank].waited += clock_seconds() - start;
+}
+
+int team_meet(struct team *t, int rank) {
+    pthread_mutex_lock(&t->lock);
+    wait_turn(t, rank);
+    unsigned long meeting = t->meetings;
+    if (t->broken) {
+        pthread_mutex_unlock(&t->lock);
+        return 0;
+    }
+    if (++t->arrived == t->set.size) {
+        t->arrived = 0;
+        atomic_store_explicit(&t->meetings, meeting + 1, memory_order_release);
+        for (int r = 0; r < t->set.size; r++) let_run(t, r);
+        pass_turn(t, rank);
+    } else {
+        t->seat[rank].phase = ARRIVED;
+        settle(t);
+        pass_turn(t, rank);
+        wait_for_meeting(t, rank, meeting);
+    }
+    int came = t->meetings != meeting;
+    pthread_mutex_unlock(&t->lock);
+    return came;
+}
+
+/* Everyone who met is on the way here and waits for nobody, so this needs no way out. */
+void team_part(struct team *t, int rank) {
+    unsigned long size = (unsigned long)t->set.size, all;
+    unsigned long mine = atomic_fetch_add_explicit(&t->parted, 1, memory_order_acq_rel);
+    (void)rank;
+    all = (mine / size + 1) * size;
+    if (mine + 1 == all) {
+        pthread_mutex_lock(&t->lock);
+        pthread_cond_broadcast(&t->all_parted);
+        pthread_mutex_unlock(&t->lock);
+        return;
+    }
+    for (int i = 0; i < t->set.spin; i++) {
+        if (atomic_load_explicit(&t->parted, memory_order_acquire) >= all) return;
+        if (i % 64 == 63) sched_yield();
+    }
+    pthread_mutex_lock(&t->lock);
+    while (t->parted < all) pthread_cond_wait(&t->all_parted, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* ---- rounds --------------------------------------------------------------------------------- */
+
+static void wait_to_run(struct team *t, struct seat_of_team *p) {
+    double start = clock_seconds();
+    while (p->phase != RUNS && !t->broken) pthread_cond_wait(&p->wake, &t->lock);
+    p->waited += clock_seconds() - start;
+}
+
+int team_end_round(struct team *t, int rank) {
+    struct seat_of_team *p = &t->seat[rank];
+    pthread_mutex_lock(&t->lock);
+    wait_turn(t, rank);
+    p->rounds++;
+    if (t->set.round_ended && t->set.round_ended(t->set.with, rank)) t->gathering = 1;
+    p->phase = t->gathering ? PARKED : PACED;
+    settle(t);
+    pass_turn(t, rank);
+    if (p->phase != RUNS) wait_to_run(t, p);
+    int gathered = p->gathered && !t->broken;
+    p->gathered = 0;
+    pthread_mutex_unlock(&t->lock);
+    return gathered;
+}
+
+void team_leave(struct team *t, int rank) {
+    pthread_mutex_lock(&t->lock);
+    wait_turn(t, rank);
+    t->seat[rank].phase = LEFT;
+    settle(t);
+    pass_turn(t, rank);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void team_break(struct team *t, int rank) {
+    pthread_mutex_lock(&t->lock);
+    if (!t->broken) t->culprit = rank;
+    t->broken = 1;
+    for (int r = 0; r < t->set.size; r++) wake(t, r);
+    pthread_mutex_unlock(&t->lock);
+}
+
+int team_broken(const struct team *t) {
+    return atomic_load_explicit(&t->broken, memory_order_relaxed);
+}
+
+int team_culprit(const struct team *t) { return t->culprit; }
+
+/* ---- start and end -------------------------------------------------------------------------- */
+
+static int comm_meets(void *with, int rank) { return team_meet(with, rank); }
+static void comm_parts(void *with, int rank) { team_part(with, rank); }
+
+enum status team_open(struct team **out, const struct team_settings *set) {
+    ASSERT(set->size >= 1 && set->size <= TEAM_MOST);
+    struct team *t = calloc(1, sizeof *t);
+    if (!t) return fail(STATUS_FAILED, "no memory for a team");
+    t->set = *set;
+    t->culprit = -1;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->all_parted, NULL);
+    for (int r = 0; r < set->size; r++) pthread_cond_init(&t->seat[r].wake, NULL);
+    *out = t;
+    return comm_open_host(&t->comm, set->size, (struct comm_waits){comm_meets, comm_parts, t});
+}
+
+void team_close(struct team *t) {
+    if (!t) return;
+    comm_close(t->comm);
+    arena_close(&t->arena);
+    for (int r = 0; r < t->set.size; r++) pthread_cond_destroy(&t->seat[r].wake);
+    pthread_cond_destroy(&t->all_parted);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+int team_size(const struct team *t) { return t->set.size; }
+struct comm *team_comm(struct team *t) {
+    return t->comm;
+}
+double team_waited(const struct team *t, int rank) { return t->seat[rank].waited; }
+uint32_t team_seed(const struct team *t) { return t->set.seed; }
+int team_is_fixed(const struct team *t) { return t->set.order == ORDER_FIXED; }
+
+enum status team_alloc(struct team *t, void **at, size_t bytes) {
+    *at = arena_take(&t->arena, bytes);
+    if (!*at) return fail(STATUS_FAILED, "no memory for a shared vector of %zu bytes", bytes);
+    if (t->set.machine) {
+        topology_interleave(t->set.machine, t->set.places, t->set.size, *at, bytes);
+    }
+    return STATUS_OK;
+}
+
+uint32_t team_draw(const struct worker *w, uint32_t salt, uint32_t below) {
+    struct rng_key key = {team_seed(w->team), RNG_TEAM, salt};
+    return rng_below(rng_word(key, (uint64_t)w->round), below);
+}

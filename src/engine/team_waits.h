@@ -1,0 +1,72 @@
+/* team_waits.h -- the engine's side of a team: who runs when, and every wait of one for another.
+ *
+ * A worker computes by itself until it comes to an event: a meeting (collectives), a turn (shared
+ * vectors), the end of a round. In free order events happen as they come. In fixed order they
+ * happen one at a time, rank after rank, where a worker that is waiting or has left is passed
+ * over; computing between events goes on in parallel, and the order of events, and so every bit,
+ * is the same each time. One function, team_next in team.c, says whose event comes next.
+ *
+ * A wait for somebody to arrive ends when the team breaks; a lock is never broken.
+ */
+#ifndef TEAM_WAITS_H
+#define TEAM_WAITS_H
+
+#include "base/status.h"
+#include "engine/team.h"
+
+enum team_order { ORDER_FREE, ORDER_FIXED };
+
+struct machine; /* topology/topology.h */
+struct place;
+
+struct team_settings {
+    int size;    /* 1 .. TEAM_MOST */
+    int order;   /* enum team_order */
+    int max_lag; /* rounds that the fastest may be ahead of the slowest; 0: any */
+    int spin;    /* a wait looks this often before it sleeps; 0 where cores are scarce */
+    uint32_t seed;
+    const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
+    const struct place *places;
+
+    /* Called at the end of each round, one worker at a time: true asks all to gather. */
+    int (*round_ended)(void *with, int rank);
+    void *with;
+};
+
+enum { TEAM_MOST = 64 };
+
+enum status team_open(struct team **out, const struct team_settings *set);
+void team_close(struct team *t);
+
+/* An event that is not a meeting. Fixed order: waits for the turn, and passes it on. */
+void team_take_turn(struct team *t, int rank);
+void team_give_turn(struct team *t, int rank);
+
+/* True when all have come; false when the team broke first, and then for all: nobody may touch
+ * another's memory. After it came true, and the work is done, team_part waits for all to be done. */
+int team_meet(struct team *t, int rank);
+void team_part(struct team *t, int rank);
+
+/* The end of a round: keeps the pace and, if somebody asked to gather, waits for all to come to
+ * the end of a round. True when all have gathered. */
+int team_end_round(struct team *t, int rank);
+
+/* This worker comes to no more events. */
+void team_leave(struct team *t, int rank);
+
+/* Lets go everybody who waits for an arrival; the first to break is remembered. */
+void team_break(struct team *t, int rank);
+int team_broken(const struct team *t);
+int team_culprit(const struct team *t); /* who broke it first; -1: nobody. When all have ended. */
+
+/* Seconds that this worker has waited in the calls above, ever; its own thread asks. */
+double team_waited(const struct team *t, int rank);
+
+struct comm *team_comm(struct team *t);
+uint32_t team_seed(const struct team *t);
+int team_is_fixed(const struct team *t);
+
+/* Room for a shared vector, until the team closes; main thread. */
+enum status team_alloc(struct team *t, void **at, size_t bytes);
+
+#endif

@@ -1,0 +1,68 @@
+/* worker.c -- what a worker does by itself: gradient, step, claims, notes, draws. */
+#include <string.h>
+
+#include "base/rng.h"
+#include "engine/seat.h"
+
+/* Since all gathered last, the others are assumed to have drawn as much as this worker: exact for
+ * synchronous strategies, whose replicas so get the same rate, and the same in each fixed-order
+ * run. */
+static double epochs_now(const struct seat *s) {
+    double mine = s->samples - s->samples_at_gather;
+    return (s->all_at_gather + mine * s->w.size) / s->learner->task->epoch;
+}
+
+/* The numbers that change from step to step, to where the kernels read them. */
+static void set_step(struct seat *s) {
+    struct progress progress = {.epochs = epochs_now(s)};
+    s->now.rate = schedules_plan(s->schedules, &progress).rate;
+    s->now.number = (uint32_t)s->w.steps;
+    stream_copy(s->w.q, s->step, &s->now, sizeof s->now);
+}
+
+struct range worker_grad(struct worker *w) {
+    struct seat *s = w->seat;
+    if (team_broken(w->team)) return s->range;
+    set_step(s);
+    struct vec point = optimizer_point(&s->optimizer, w->q, w->x);
+    s->range = s->learner->task->ops->grad(s->learner, point, w->g, s->step);
+    optimizer_decay(&s->optimizer, w->q, w->g, point, s->range);
+    s->samples += s->learner->task->batch;
+    return s->range;
+}
+
+void worker_step(struct worker *w) {
+    struct seat *s = w->seat;
+    if (team_broken(w->team)) return;
+    optimizer_step(&s->optimizer, w->q, w->x, w->g, s->range, s->step);
+    w->steps++;
+}
+
+enum status worker_vec(
+    struct worker *w, const char *name, struct vec *v, size_t n, enum vec_kind kind) {
+    struct seat *s = w->seat;
+    ASSERT(s->claims < SEAT_VECS);
+    for (int i = 0; i < s->claims; i++) ASSERT(strcmp(s->claim[i].name, name) != 0);
+    v->n = n;
+    TRY(device_alloc(s->device, (void **)&v->at, n * sizeof *v->at));
+    s->claim[s->claims++] = (struct claim){name, kind, *v};
+    return STATUS_OK;
+}
+
+void worker_note(struct worker *w, const char *name, double value) {
+    struct seat *s = w->seat;
+    int i = 0;
+    while (i < s->notes && strcmp(s->note[i].name, name) != 0) i++;
+    ASSERT(i < SEAT_NOTES);
+    if (i == s->notes) s->notes++;
+    s->note[i] = (struct note){name, value};
+}
+
+uint32_t worker_draw(struct worker *w, uint32_t below) {
+    struct rng_key key = {team_seed(w->team), RNG_STRATEGY, (uint32_t)w->rank};
+    return rng_below(rng_word(key, w->seat->draws++), below);
+}
+
+int worker_chance(struct worker *w, float p) {
+    return (float)worker_draw(w, 1u << 24) < p * (float)(1u << 24);
+}

@@ -1,0 +1,30 @@
+/* host.c -- the table of the host's kernels, in the order of kernels.h. */
+#include "host.h"
+
+const struct kernels kernels_host = {
+    .fill = host_fill,
+    .mix = host_mix,
+    .diff = host_diff,
+    .elastic = host_elastic,
+    .sum = host_sum,
+    .sgd = host_sgd,
+    .momentum = host_momentum,
+    .look_ahead = host_look_ahead,
+    .gemm = host_gemm,
+    .bias_act = host_bias_act,
+    .act_grad = host_act_grad,
+    .act = host_act,
+    .bias_grad = host_bias_grad,
+    .conv_workspace = host_conv_workspace,
+    .conv_forward = host_conv_forward,
+    .conv_grad_input = host_conv_grad_input,
+    .conv_grad_weight = host_conv_grad_weight,
+    .maxpool_forward = host_maxpool_forward,
+    .maxpool_backward = host_maxpool_backward,
+    .dropout_mask = host_dropout_mask,
+    .dropout = host_dropout,
+    .softmax_cross_entropy = host_softmax_cross_entropy,
+    .right = host_right,
+    .total = host_total,
+    .quadratic = host_quadratic,
+};

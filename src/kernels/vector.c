@@ -1,0 +1,84 @@
+/* vector.c -- fill, mix, diff, elastic, sum. */
+#include <string.h>
+
+#include "host.h"
+
+static void fill_share(size_t from, size_t to, float *y, float a) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) y[i] = a;
+}
+
+void host_fill(struct stream *q, float *y, float a, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    SHARE(q, n, LINE, n, fill_share, y, a);
+}
+
+static void mix_share(size_t from, size_t to, float *y, float a, float b, const float *x) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) y[i] = a * y[i] + b * x[i];
+}
+
+static void scale_share(size_t from, size_t to, float *y, float a, const float *x) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) y[i] = a * x[i];
+}
+
+/* A factor of 0 is not a product: 0 times NaN would be NaN. */
+void host_mix(struct stream *q, float *y, float a, float b, const float *x, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    if (a != 0 && b != 0)
+        SHARE(q, n, LINE, n, mix_share, y, a, b, x);
+    else if (a != 0)
+        SHARE(q, n, LINE, n, scale_share, y, a, y);
+    else if (b != 0)
+        SHARE(q, n, LINE, n, scale_share, y, b, x);
+    else
+        SHARE(q, n, LINE, n, fill_share, y, 0);
+}
+
+static void diff_share(size_t from, size_t to, float *d, float a, const float *x, const float *y) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) d[i] = a * (x[i] - y[i]);
+}
+
+void host_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    SHARE(q, n, LINE, n, diff_share, d, a, x, y);
+}
+
+static void elastic_share(size_t from, size_t to, float *x, float *c, float alpha) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) {
+        float d = alpha * (x[i] - c[i]);
+        x[i] = x[i] - d;
+        c[i] = c[i] + d;
+    }
+}
+
+void host_elastic(struct stream *q, float *x, float *c, float alpha, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    SHARE(q, n, LINE, n, elastic_share, x, c, alpha);
+}
+
+enum { PIECE = 1024 }; /* floats summed at a time: they stay in the first cache */
+
+static void sum_share(size_t from, size_t to, float *const *v, int count, float scale) {
+    float s[PIECE];
+    for (size_t at = from; at < to; at += PIECE) {
+        size_t n = to - at < PIECE ? to - at : PIECE;
+        memcpy(s, v[0] + at, n * sizeof *s);
+        for (int i = 1; i < count; i++) {
+            const float *next = v[i] + at;
+#pragma omp simd
+            for (size_t j = 0; j < n; j++) s[j] += next[j];
+        }
+#pragma omp simd
+        for (size_t j = 0; j < n; j++) s[j] *= scale;
+        for (int i = 0; i < count; i++) memcpy(v[i] + at, s, n * sizeof *s);
+    }
+}
+
+void host_sum(struct stream *q, float *const *v, int count, float scale, size_t n) {
+    if (q->failed != STATUS_OK || count == 0) return;
+    SHARE(q, n, LINE, n * (size_t)count, sum_share, v, count, scale);
+}

@@ -1,0 +1,111 @@
+/* easgd.c -- elastic averaging SGD.
+ *
+ * S. Zhang, A. Choromanska, Y. LeCun: Deep learning with elastic averaging SGD, NIPS 2015
+ * (arXiv:1412.6651): their algorithms 1 (EASGD) and 2 (EAMSGD), and equations 5 and 6.
+ *
+ * Worker i trains its own x_i. A spring of strength alpha ties x_i to a center c, and c to every
+ * x_i. At one step in tau, with g_i taken at x_i before the spring pulls:
+ *
+ *     x_i <- x_i - alpha (x_i - c) - eta g_i
+ *     c   <- c + alpha (x_i - c)            async: worker after worker
+ *     c   <- c + alpha sum_i (x_i - c)      sync: all at once, all with the c from before
+ *
+ * and alpha = beta / p for p workers. EAMSGD is the same with optimizer.kind=nesterov: g_i is taken
+ * at x_i + delta v_i, and v_i stays the worker's own.
+ */
+#include "engine/strategy.h"
+
+enum { SYNC, ASYNC };
+
+struct easgd {
+    struct strategy base;
+    int tau;
+    float beta;
+    int mode;
+    struct shared *center; /* async: c */
+};
+
+struct local {
+    struct vec c;    /* sync: c, the same bits on all; async: c as it was when last judged */
+    struct vec pull; /* sync: alpha (x_i - c) */
+};
+
+static const struct option options[] = {
+    {"tau", OPTION_INT, offsetof(struct easgd, tau), 10, 1, 1e6, "steps from pull to pull", NULL},
+    {"beta", OPTION_REAL, offsetof(struct easgd, beta), 0.9, 0, 1e3,
+        "alpha times workers; the paper's experiments have 0.9", NULL},
+    {"mode", OPTION_CHOICE, offsetof(struct easgd, mode), ASYNC, SYNC, ASYNC,
+        "sync|async: pull all at once, or each worker when it is there", NULL},
+    {0},
+};
+
+static enum status easgd_open(struct strategy *base, struct team *team, struct vec x0) {
+    struct easgd *s = (struct easgd *)base;
+    if (s->mode == SYNC) return STATUS_OK;
+    return shared_open(&s->center, team, "center", HOME_HOST, x0);
+}
+
+static enum status easgd_join(struct strategy *base, struct worker *w) {
+    struct easgd *s = (struct easgd *)base;
+    struct local *l = w->mine;
+    TRY(worker_vec(w, "center", &l->c, w->x.n, s->mode == SYNC ? STATE : SCRATCH));
+    vec_copy(w->q, l->c, w->x);
+    return s->mode == SYNC ? worker_vec(w, "pull", &l->pull, w->x.n, SCRATCH) : STATUS_OK;
+}
+
+static void pull(const struct easgd *s, struct worker *w) {
+    struct local *l = w->mine;
+    float alpha = s->beta / (float)w->size;
+    if (s->mode == ASYNC) {
+        shared_elastic(w, s->center, alpha, w->x);
+    } else {
+        vec_diff(w->q, l->pull, alpha, w->x, l->c);
+        vec_mix(w->q, w->x, 1, -1, l->pull);
+        team_sum(w, l->pull);
+        vec_mix(w->q, l->c, 1, 1, l->pull);
+    }
+}
+
+static enum status easgd_round(struct strategy *base, struct worker *w) {
+    const struct easgd *s = (const struct easgd *)base;
+    for (int t = 0; t < s->tau; t++) {
+        worker_grad(w);
+        if (t == 0) pull(s, w);
+        worker_step(w);
+    }
+    return STATUS_OK;
+}
+
+static struct vec easgd_answer(struct strategy *base, struct worker *w) {
+    struct easgd *s = (struct easgd *)base;
+    struct local *l = w->mine;
+    if (s->mode == ASYNC) {
+        shared_lock(w, s->center);
+        shared_read(w, s->center, l->c);
+        shared_unlock(w, s->center);
+    }
+    return l->c;
+}
+
+static void easgd_close(struct strategy *base) { shared_close(((struct easgd *)base)->center); }
+
+extern const struct strategy_ops strategy_easgd;
+
+const struct strategy_ops strategy_easgd = {
+    .name = "easgd",
+    .summary = "elastic averaging: a spring ties each replica to a common center",
+    .source = "Zhang, Choromanska, LeCun, NIPS 2015, arXiv:1412.6651, algorithms 1 and 2",
+    .help = "Workers train alone; one step in tau, a spring of strength alpha = beta / workers\n"
+            "pulls a worker and the center towards each other. The center is judged and saved.\n"
+            "With optimizer.kind=nesterov it is the paper's EAMSGD. schedule.rate is that of a\n"
+            "single worker: it does not grow with the workers. beta = 0 cuts the spring.\n"
+            "Moves twice the parameters a pull and worker: the center is read and written.",
+    .size = sizeof(struct easgd),
+    .local_size = sizeof(struct local),
+    .options = options,
+    .open = easgd_open,
+    .join = easgd_join,
+    .round = easgd_round,
+    .answer = easgd_answer,
+    .close = easgd_close,
+};

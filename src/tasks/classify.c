@@ -1,0 +1,292 @@
+/* classify.c -- images and their classes: a data set, a model, softmax and cross entropy. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "datasets/dataset.h"
+#include "datasets/loader.h"
+#include "nn/net.h"
+#include "tasks/task.h"
+
+/* Groups "data" and "model". */
+struct data_options {
+    char set[32], path[256];
+    int batch, sampling, reshuffle, normalize, threads;
+    float holdout;
+};
+
+struct model_options {
+    char layers[1024];
+};
+
+struct classify {
+    struct task base;
+    struct data_options data;
+    struct model_options layers;
+    struct task_setup setup;
+    struct dataset *dataset;
+    struct model *model;
+    struct feeder *feeder;
+};
+
+struct classifier { /* a learner */
+    struct learner base;
+    struct loader *loader;
+    struct net *net;
+    struct arena arena;  /* the loader's batches */
+    struct batch judge;  /* a batch of what is judged, host */
+    float *in;           /* (B, h, w, c), device */
+    int *label;          /* (B) */
+    float *dlogits;      /* (B, classes) */
+    float *loss, *right; /* (B); (1) sums behind them */
+    float *sums;         /* (2) */
+    double loss_sum;
+    long losses;
+};
+
+static const struct option data_options[] = {
+    {"set", OPTION_TEXT, offsetof(struct data_options, set), 0, 0, 32,
+        "digits, mnist, fashion or cifar10", "digits"},
+    {"path", OPTION_TEXT, offsetof(struct data_options, path), 0, 0, 256,
+        "its folder; \"\": $HUDDLE_DATA/<set>, then data/<set>", ""},
+    {"batch", OPTION_INT, offsetof(struct data_options, batch), 32, 1, 65536,
+        "samples in a gradient, B, for each worker", NULL},
+    {"sampling", OPTION_CHOICE, offsetof(struct data_options, sampling), SAMPLING_WHOLE, 0, 1,
+        "whole|shards: each worker draws from the whole set, or from a share of its own", NULL},
+    {"reshuffle", OPTION_INT, offsetof(struct data_options, reshuffle), 1, 0, 1,
+        "shards: 1 cuts them anew at each pass, 0 keeps them", NULL},
+    {"normalize", OPTION_CHOICE, offsetof(struct data_options, normalize), NORMALIZE_STANDARD, 0, 1,
+        "standard|unit: each channel to mean 0 and deviation 1, or to 0 .. 1", NULL},
+    {"holdout", OPTION_REAL, offsetof(struct data_options, holdout), 0, 0, 0.9,
+        "share of the training part that is judged instead of the test part", NULL},
+    {"threads", OPTION_INT, offsetof(struct data_options, threads), -1, -1, 64,
+        "threads that load in the background; -1: one, where a core is spare", NULL},
+    {0},
+};
+
+static const struct option model_options[] = {
+    {"layers", OPTION_TEXT, offsetof(struct model_options, layers), 0, 0, 1024,
+        "a preset, or layers: \"conv 16 3 same, relu, maxpool 2, dense 10\"", "digits_cnn"},
+    {0},
+};
+
+static const struct option_group groups[] = {
+    {"data", "what is learned from", data_options},
+    {"model", "what learns it; `huddle help models` lists layers and presets", model_options},
+    {0},
+};
+
+/* ---- the task --------------------------------------------------------------------------------- */
+
+static enum status classify_open(struct task *base, const struct task_setup *setup) {
+    struct classify *t = (struct classify *)base;
+    t->setup = *setup;
+    t->setup.settings = NULL;
+    TRY(settings_apply(setup->settings, "data", data_options, &t->data));
+    TRY(settings_apply(setup->settings, "model", model_options, &t->layers));
+    struct dataset_settings set = {
+        .name = t->data.set,
+        .path = t->data.path,
+        .normalize = t->data.normalize,
+        .holdout = t->data.holdout,
+        .seed = setup->seed,
+    };
+    TRY(dataset_open(&t->dataset, &set));
+    const struct samples *train = &t->dataset->train;
+    struct shape in = {train->h, train->w, train->c};
+    TRY(model_open(&t->model, t->layers.layers, in, train->classes));
+    if (t->data.threads < 0) t->data.threads = setup->spare_threads > 0;
+    TRY(feeder_open(&t->feeder, t->data.threads));
+    base->floats = t->model->floats;
+    base->parameters = t->model->parameters;
+    base->epoch = train->n;
+    base->batch = t->data.batch;
+    base->has_accuracy = 1;
+    return STATUS_OK;
+}
+
+static void classify_close(struct task *base) {
+    struct classify *t = (struct classify *)base;
+    feeder_close(t->feeder);
+    model_close(t->model);
+    dataset_close(t->dataset);
+}
+
+static void classify_init(const struct task *base, float *x) {
+    const struct classify *t = (const struct classify *)base;
+    model_init(t->model, t->setup.seed, x);
+}
+
+static int classify_tensor(const struct task *base, int i, struct tensor *out) {
+    const struct model *m = ((const struct classify *)base)->model;
+    if (i >= m->parts) return 0;
+    *out = (struct tensor){.range = m->part[i].range, .dims = m->part[i].dims};
+    memcpy(out->name, m->part[i].name, sizeof out->name);
+    memcpy(out->dim, m->part[i].dim, sizeof out->dim);
+    return 1;
+}
+
+static void classify_write_options(const struct task *base, FILE *f) {
+    const struct classify *t = (const struct classify *)base;
+    options_write(f, "data", data_options, &t->data);
+    options_write(f, "model", model_options, &t->layers);
+}
+
+static void classify_describe(const struct task *base, char *text, size_t n) {
+    const struct classify *t = (const struct classify *)base;
+    const struct samples *train = &t->dataset->train, *test = &t->dataset->test;
+    snprintf(text, n,
+        "%s: %d images to learn from, %d to be judged on, %d x %d x %d, %d classes; "
+        "%zu parameters in %s",
+        t->dataset->name, train->n, test->n, train->h, train->w, train->c, train->classes,
+        t->model->parameters, t->model->line);
+}
+
+/* ---- learners --------------------------------------------------------------------------------- */
+
+static enum status open_loader(struct classifier *l, struct classify *t) {
+    struct loader_settings set = {
+        .seed = t->setup.seed,
+        .rank = l->base.rank,
+        .workers = t->setup.workers,
+        .batch = t->data.batch,
+        .sampling = t->data.sampling,
+        .reshuffle = t->data.reshuffle,
+    };
+    TRY(loader_open(&l->loader, t->dataset, &set, &l->arena));
+    return feeder_add(t->feeder, l->loader);
+}
+
+static enum status open_buffers(struct classifier *l, struct classify *t) {
+    struct device *d = l->base.q->device;
+    size_t B = (size_t)t->data.batch, size = shape_size(t->model->in);
+    l->judge.x = arena_take(&l->arena, B * size * sizeof(float));
+    l->judge.label = arena_take(&l->arena, B * sizeof(int));
+    if (!l->judge.x || !l->judge.label) return fail(STATUS_FAILED, "no memory for a batch");
+    TRY(device_alloc(d, (void **)&l->in, B * size * sizeof *l->in));
+    TRY(device_alloc(d, (void **)&l->label, B * sizeof *l->label));
+    TRY(device_alloc(d, (void **)&l->dlogits, B * (size_t)t->model->classes * sizeof *l->dlogits));
+    TRY(device_alloc(d, (void **)&l->loss, B * sizeof *l->loss));
+    TRY(device_alloc(d, (void **)&l->right, B * sizeof *l->right));
+    return device_alloc(d, (void **)&l->sums, 2 * sizeof *l->sums);
+}
+
+static enum status classify_learner_open(
+    struct task *base, struct learner **out, int rank, struct stream *q) {
+    struct classify *t = (struct classify *)base;
+    struct classifier *l = calloc(1, sizeof *l);
+    *out = (struct learner *)l;
+    if (!l) return fail(STATUS_FAILED, "no memory for a learner");
+    l->base = (struct learner){.task = base, .rank = rank, .q = q};
+    TRY(open_loader(l, t));
+    TRY(net_open(&l->net, t->model, q, t->data.batch, t->setup.seed, rank));
+    return open_buffers(l, t);
+}
+
+/* The feeder may still be filling this loader's batches: the task closes it first of all. */
+static void classify_learner_close(struct learner *base) {
+    struct classifier *l = (struct classifier *)base;
+    if (!l) return;
+    struct classify *t = (struct classify *)base->task;
+    feeder_close(t->feeder);
+    t->feeder = NULL;
+    loader_close(l->loader);
+    net_close(l->net);
+    arena_close(&l->arena);
+    free(l);
+}
+
+/* The batch, where the kernels can read it: the host's need no copy. */
+struct staged {
+    const float *in;
+    const int *label;
+};
+
+static struct staged stage(struct classifier *l, const struct batch *b) {
+    struct stream *q = l->base.q;
+    size_t size = shape_size(((struct classify *)l->base.task)->model->in);
+    if (q->device->ops->host_memory) return (struct staged){b->x, b->label};
+    stream_copy(q, l->in, b->x, (size_t)b->n * size * sizeof *l->in);
+    stream_copy(q, l->label, b->label, (size_t)b->n * sizeof *l->label);
+    return (struct staged){l->in, l->label};
+}
+
+static struct range classify_grad(
+    struct learner *base, struct vec x, struct vec g, const struct step *step) {
+    struct classifier *l = (struct classifier *)base;
+    const struct model *m = ((struct classify *)base->task)->model;
+    struct stream *q = base->q;
+    const struct batch *b = loader_next(l->loader, &base->waited);
+    struct staged at = stage(l, b);
+    const float *logits = net_forward(l->net, x, at.in, b->n, step);
+    q->kernels->softmax_cross_entropy(
+        q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n, b->n, m->classes);
+    net_backward(l->net, g, 0, l->dlogits, NULL);
+    q->kernels->total(q, l->sums, l->loss, (size_t)b->n);
+    float sum;
+    stream_copy(q, &sum, l->sums, sizeof sum);
+    l->loss_sum += (double)sum;
+    l->losses += b->n;
+    return (struct range){0, m->floats};
+}
+
+static double classify_loss(struct learner *base) {
+    struct classifier *l = (struct classifier *)base;
+    double mean = l->losses ? l->loss_sum / (double)l->losses : (double)NAN;
+    l->loss_sum = 0;
+    l->losses = 0;
+    return mean;
+}
+
+static enum status judge_batch(struct classifier *l, struct vec x, struct score *score) {
+    const struct model *m = ((struct classify *)l->base.task)->model;
+    struct stream *q = l->base.q;
+    int n = l->judge.n;
+    float sums[2] = {0, 0};
+    struct staged at = stage(l, &l->judge);
+    const float *logits = net_forward(l->net, x, at.in, n, NULL);
+    q->kernels->softmax_cross_entropy(q, l->loss, NULL, logits, at.label, 1, n, m->classes);
+    q->kernels->right(q, l->right, logits, at.label, n, m->classes);
+    q->kernels->total(q, l->sums, l->loss, (size_t)n);
+    q->kernels->total(q, l->sums + 1, l->right, (size_t)n);
+    stream_copy(q, sums, l->sums, sizeof sums);
+    TRY(stream_sync(q));
+    score->loss += (double)sums[0];
+    score->right += (double)sums[1];
+    score->samples += n;
+    return STATUS_OK;
+}
+
+static enum status classify_evaluate(
+    struct learner *base, struct vec x, int part, int parts, struct score *score) {
+    struct classifier *l = (struct classifier *)base;
+    const struct classify *t = (const struct classify *)base->task;
+    const struct samples *test = &t->dataset->test;
+    int to = (int)((long)test->n * (part + 1) / parts);
+    for (int from = (int)((long)test->n * part / parts); from < to; from += t->data.batch) {
+        int n = to - from < t->data.batch ? to - from : t->data.batch;
+        dataset_batch(t->dataset, test, from, n, &l->judge);
+        TRY(judge_batch(l, x, score));
+    }
+    return STATUS_OK;
+}
+
+extern const struct task_ops task_classify;
+
+const struct task_ops task_classify = {
+    .name = "classify",
+    .summary = "images and their classes: a data set, a model, cross entropy",
+    .size = sizeof(struct classify),
+    .groups = groups,
+    .open = classify_open,
+    .close = classify_close,
+    .init = classify_init,
+    .tensor = classify_tensor,
+    .write_options = classify_write_options,
+    .learner_open = classify_learner_open,
+    .learner_close = classify_learner_close,
+    .grad = classify_grad,
+    .loss = classify_loss,
+    .evaluate = classify_evaluate,
+    .describe = classify_describe,
+};

@@ -1,0 +1,97 @@
+/* task.h -- where a gradient comes from: data, model and loss, or a formula.
+ *
+ * A task is opened once, on the main thread, and then only read; a learner is one worker's share
+ * of it: its batches, its activations. The engine knows neither data nor layers.
+ */
+#ifndef TASK_H
+#define TASK_H
+
+#include "base/options.h"
+#include "devices/device.h"
+#include "devices/vec.h"
+
+struct task {
+    const struct task_ops *ops;
+    size_t floats;     /* of x */
+    size_t parameters; /* of those, the model's own; the rest is alignment */
+    double epoch;      /* samples in one */
+    int batch;         /* samples in a gradient */
+    int has_accuracy;  /* score.right means something */
+};
+
+/* What the run tells a task that is being opened. */
+struct task_setup {
+    uint32_t seed;
+    int workers;
+    int spare_threads; /* cores that no worker needs: threads for loading in the background */
+    const struct settings *settings; /* for groups of options beside the task's own */
+};
+
+/* Sums over the samples that were judged. */
+struct score {
+    double loss, right, samples;
+};
+
+/* A named tensor inside x, for checkpoints. */
+struct tensor {
+    char name[32];
+    struct range range;
+    int dims, dim[4];
+};
+
+struct learner {
+    struct task *task;
+    int rank;
+    struct stream *q;
+    double waited; /* seconds spent on batches that were not ready */
+};
+
+struct task_ops {
+    const char *name, *summary;
+    size_t size;
+    const struct option *options;
+    const struct option_group *groups; /* further groups that it reads, until a NULL name */
+
+    /* Required, all. Main thread; fills in the fields of struct task. */
+    enum status (*open)(struct task *t, const struct task_setup *setup);
+    void (*close)(struct task *t); /* also after a failed open */
+
+    /* x (floats), host memory <- where training starts. */
+    void (*init)(const struct task *t, float *x);
+
+    /* The i-th tensor of x; false past the last. */
+    int (*tensor)(const struct task *t, int i, struct tensor *out);
+
+    /* Writes "[group]" sections: every option as it is in force. */
+    void (*write_options)(const struct task *t, FILE *f);
+
+    /* On the worker's thread, with its stream. */
+    enum status (*learner_open)(struct task *t, struct learner **out, int rank, struct stream *q);
+    void (*learner_close)(struct learner *l);
+
+    /* g <- gradient of the mean loss of the next batch at x; returns the range it is for. step is
+     * in device memory. */
+    struct range (*grad)(struct learner *l, struct vec x, struct vec g, const struct step *step);
+
+    /* The mean training loss since this was last asked; NaN if none. Waits for the stream. */
+    double (*loss)(struct learner *l);
+
+    /* The part-th of `parts` shares of what is judged, at x. Waits for the stream. */
+    enum status (*evaluate)(
+        struct learner *l, struct vec x, int part, int parts, struct score *score);
+
+    /* Optional. What is learned from what, a few lines, for the log. */
+    void (*describe)(const struct task *t, char *text, size_t n);
+};
+
+extern const struct task_ops *const tasks[]; /* until NULL; tasks.c */
+
+/* The one of that name in a list like `tasks`, or NULL. */
+const struct task_ops *task_find(const struct task_ops *const *list, const char *name);
+
+/* Opens a task with its settings; it is closed by task_close also when this fails. */
+enum status task_open(
+    struct task **out, const struct task_ops *ops, const struct task_setup *setup);
+void task_close(struct task *t);
+
+#endif

@@ -1,0 +1,27 @@
+#include "base/text.h"
+
+#include <criterion/criterion.h>
+
+TestSuite(text, .timeout = 10);
+
+Test(text, distance_counts_inserted_deleted_and_replaced_letters) {
+    static const struct {
+        const char *a, *b;
+        int d;
+    } cases[] = {{"", "", 0}, {"conv", "conv", 0}, {"", "conv", 4}, {"conv", "", 4},
+        {"conv", "covn", 2}, {"kitten", "sitting", 3}, {"flaw", "lawn", 2}, {"relu", "rlu", 1},
+        {"dense", "dence", 1}, {"abc", "xyz", 3}};
+    for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
+        cr_assert(
+            text_distance(cases[i].a, cases[i].b) == cases[i].d, "%s %s", cases[i].a, cases[i].b);
+        cr_assert(
+            text_distance(cases[i].b, cases[i].a) == cases[i].d, "%s %s", cases[i].b, cases[i].a);
+    }
+}
+
+Test(text, long_words_are_looked_at_up_to_a_point) {
+    char a[200] = {0}, b[200] = {0};
+    for (int i = 0; i < 199; i++) a[i] = 'a', b[i] = 'b';
+    cr_assert(text_distance(a, b) == 63);
+    cr_assert(text_distance(a, "") == 63);
+}
