@@ -174,7 +174,8 @@ static int round_ended(void *with, int rank) {
 
 static enum status check_settings(const struct run_settings *set) {
     if (strcmp(set->devices, "host") != 0) {
-        return fail(STATUS_BAD_CONFIG, "run.devices = %s is none of host", set->devices);
+        return fail(STATUS_BAD_CONFIG, "run.devices = %s: this huddle computes on the host only, run.devices=host",
+            set->devices);
     }
     if (set->epochs > 0 || set->steps > 0 || set->seconds > 0 || set->target > 0) return STATUS_OK;
     return fail(STATUS_BAD_CONFIG,
@@ -208,9 +209,7 @@ static enum status find_strategy(const struct run *run, const struct strategy_op
         STATUS_BAD_CONFIG, "there is no strategy \"%s\"; did you mean \"%s\"?", name, nearest);
 }
 
-static enum status open_task(struct run *run) {
-    const struct task_ops *ops;
-    TRY(find_task(run, &ops));
+static enum status open_task(struct run *run, const struct task_ops *kind) {
     int busy = 0;
     for (int r = 0; r < run->set.workers; r++) busy += run->place[r].threads;
     struct task_setup setup = {
@@ -219,7 +218,7 @@ static enum status open_task(struct run *run) {
         .spare_threads = run->machine->cores > busy ? run->machine->cores - busy : 0,
         .settings = run->setup->settings,
     };
-    TRY(task_open(&run->task, ops, &setup));
+    TRY(task_open(&run->task, kind, &setup));
     run->x0.n = run->task->floats;
     run->x0.at = arena_take(&run->arena, run->x0.n * sizeof *run->x0.at);
     if (!run->x0.at) return fail(STATUS_FAILED, "no memory for %zu parameters", run->x0.n);
@@ -227,9 +226,7 @@ static enum status open_task(struct run *run) {
     return STATUS_OK;
 }
 
-static enum status open_strategy(struct run *run) {
-    const struct strategy_ops *ops;
-    TRY(find_strategy(run, &ops));
+static enum status open_strategy(struct run *run, const struct strategy_ops *ops) {
     run->strategy = calloc(1, ops->size);
     if (!run->strategy) return fail(STATUS_FAILED, "no memory for strategy %s", ops->name);
     run->strategy->ops = ops;
@@ -255,16 +252,20 @@ static enum status open_team(struct run *run) {
 
 static enum status run_open(struct run *run) {
     const struct settings *user = run->setup->settings;
+    const struct task_ops *task;
+    const struct strategy_ops *strategy;
     TRY(settings_apply(user, "run", run_options, &run->set));
     TRY(settings_apply(user, "topology", topology_options, &run->set));
     TRY(settings_apply(user, "optimizer", optimizer_options, &run->optimizer));
     TRY(check_settings(&run->set));
+    TRY(find_task(run, &task));
+    TRY(find_strategy(run, &strategy));
     TRY(topology_open(&run->machine, NULL));
     TRY(plan_places(run->machine, run->set.workers, run->set.threads, run->place));
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
-    TRY(open_task(run));
+    TRY(open_task(run, task));
     TRY(open_team(run));
-    TRY(open_strategy(run));
+    TRY(open_strategy(run, strategy));
     run->next_evaluation = (double)run->set.eval_every * run->task->epoch;
     run->metrics.quiet = run->setup->quiet;
     return run->setup->quiet ? STATUS_OK : folder_open(run);

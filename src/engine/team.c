@@ -183,7 +183,6 @@ int team_meet(struct team *t, int rank) {
 void team_part(struct team *t, int rank) {
     unsigned long size = (unsigned long)t->set.size, all;
     unsigned long mine = atomic_fetch_add_explicit(&t->parted, 1, memory_order_acq_rel);
-    (void)rank;
     all = (mine / size + 1) * size;
     if (mine + 1 == all) {
         pthread_mutex_lock(&t->lock);
@@ -191,13 +190,15 @@ void team_part(struct team *t, int rank) {
         pthread_mutex_unlock(&t->lock);
         return;
     }
-    for (int i = 0; i < t->set.spin; i++) {
-        if (atomic_load_explicit(&t->parted, memory_order_acquire) >= all) return;
+    if (atomic_load_explicit(&t->parted, memory_order_acquire) >= all) return;
+    double start = clock_seconds();
+    for (int i = 0; i < t->set.spin && t->parted < all; i++) {
         if (i % 64 == 63) sched_yield();
     }
     pthread_mutex_lock(&t->lock);
     while (t->parted < all) pthread_cond_wait(&t->all_parted, &t->lock);
     pthread_mutex_unlock(&t->lock);
+    t->seat[rank].waited += clock_seconds() - start;
 }
 
 /* ---- rounds --------------------------------------------------------------------------------- */

@@ -3,21 +3,26 @@
 
 #include "host.h"
 
-/* One window, all channels: x is its first pixel, `row` the floats of an image's row. A NaN is
- * larger than all, so that it is passed on. */
-static void window_max(
-    float *restrict y, uint8_t *restrict where, const float *x, int size, size_t row, size_t c) {
-    memcpy(y, x, c * sizeof *y);
-    memset(where, 0, c);
-    for (int place = 1; place < size * size; place++) {
-        const float *at = x + (size_t)(place / size) * row + (size_t)(place % size) * c;
+enum { CHANNELS = 64 }; /* looked at together: as many as registers hold */
+
+/* One window, n <= CHANNELS channels: x is its first pixel, `row` the floats of an image's row and
+ * c those of a pixel. A NaN is larger than all, so that it is passed on. */
+static inline void window_max(float *restrict y, uint8_t *restrict where, const float *x, int size,
+    size_t row, size_t c, size_t n) {
+    float best[CHANNELS];
+    int32_t place[CHANNELS] = {0}; /* as wide as a float, or the loop would not be vectorised */
+    memcpy(best, x, n * sizeof *best);
+    for (int p = 1; p < size * size; p++) {
+        const float *at = x + (size_t)(p / size) * row + (size_t)(p % size) * c;
 #pragma omp simd
-        for (size_t j = 0; j < c; j++) {
-            int more = (at[j] > y[j]) | ((at[j] != at[j]) & (y[j] == y[j]));
-            y[j] = more ? at[j] : y[j];
-            where[j] = more ? (uint8_t)place : where[j];
+        for (size_t j = 0; j < n; j++) {
+            int more = !(at[j] <= best[j]) & (best[j] == best[j]);
+            best[j] = more ? at[j] : best[j];
+            place[j] = more ? p : place[j];
         }
     }
+    memcpy(y, best, n * sizeof *best);
+    for (size_t j = 0; j < n; j++) where[j] = (uint8_t)place[j];
 }
 
 /* Rows [from, to) of the outputs of all images. */
@@ -29,8 +34,10 @@ static void forward_share(
         size_t image = r / (size_t)s->out_h, top = r % (size_t)s->out_h * (size_t)s->stride;
         const float *at = x + (image * (size_t)s->h + top) * row;
         for (size_t j = 0; j < (size_t)s->out_w; j++)
-            window_max(y + r * out_row + j * c, where + r * out_row + j * c, at + j * step, s->size,
-                row, c);
+            for (size_t k = 0; k < c; k += CHANNELS) {
+                size_t n = c - k < CHANNELS ? c - k : CHANNELS, out = r * out_row + j * c + k;
+                window_max(y + out, where + out, at + j * step + k, s->size, row, c, n);
+            }
     }
 }
 

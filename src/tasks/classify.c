@@ -134,12 +134,7 @@ static void classify_write_options(const struct task *base, FILE *f) {
 
 static void classify_describe(const struct task *base, char *text, size_t n) {
     const struct classify *t = (const struct classify *)base;
-    const struct samples *train = &t->dataset->train, *test = &t->dataset->test;
-    snprintf(text, n,
-        "%s: %d images to learn from, %d to be judged on, %d x %d x %d, %d classes; "
-        "%zu parameters in %s",
-        t->dataset->name, train->n, test->n, train->h, train->w, train->c, train->classes,
-        t->model->parameters, t->model->line);
+    snprintf(text, n, "%zu parameters in %s", t->model->parameters, t->model->line);
 }
 
 /* ---- learners --------------------------------------------------------------------------------- */

@@ -42,8 +42,9 @@ static hwloc_obj_t core_node(const struct machine *m, int i) {
  * from this process alone; the calling thread knows. Where it cannot say, the machine is whole. */
 static void restrict_to_allowed(hwloc_topology_t t) {
     hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
-    if (allowed && hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_THREAD) == 0)
+    if (allowed && hwloc_get_cpubind(t, allowed, HWLOC_CPUBIND_THREAD) == 0) {
         hwloc_topology_restrict(t, allowed, HWLOC_RESTRICT_FLAG_REMOVE_CPULESS);
+    }
     hwloc_bitmap_free(allowed);
     hwloc_topology_refresh(t); /* from here on, several threads only read it */
 }
@@ -92,8 +93,9 @@ enum status topology_bind(const struct machine *m, const struct place *p) {
     if (!m->bindable) return STATUS_OK;
     hwloc_bitmap_t set = hwloc_bitmap_alloc();
     if (!set) return fail(STATUS_FAILED, "no memory to bind a thread");
-    for (int i = p->first; i < p->first + p->threads; i++)
+    for (int i = p->first; i < p->first + p->threads; i++) {
         hwloc_bitmap_or(set, set, core_object(m, i)->cpuset);
+    }
     int failed = hwloc_set_cpubind(m->hwloc, set, HWLOC_CPUBIND_THREAD);
     char text[64];
     const char *why = strerror_r(errno, text, sizeof text);
