@@ -109,7 +109,7 @@ static void ref_pool(struct ref *r, const struct ref_layer *l, struct shape in, 
     for (int i = 0; i < out->h; i++)
         for (int j = 0; j < out->w; j++)
             for (int c = 0; c < in.c; c++) {
-                double best = -INFINITY, second = -INFINITY;
+                double best = -HUGE_VAL, second = -HUGE_VAL;
                 for (int u = 0; u < l->size * l->size; u++) {
                     int row = i * l->stride + u / l->size, column = j * l->stride + u % l->size;
                     double v = x[(row * in.w + column) * in.c + c];
@@ -151,7 +151,7 @@ static void ref_values(
 /* The mean loss of the batch; logits are left in r. */
 static double ref_loss(struct ref *r) {
     double total = 0;
-    r->kink = INFINITY;
+    r->kink = HUGE_VAL;
     for (int b = 0; b < B; b++) {
         static double room[2][ROOM];
         struct shape in = r->c->in;
@@ -355,6 +355,27 @@ Test(net, the_gradient_is_the_same_whether_or_not_the_samples_is_wanted) {
         bench_backward(&b, 0, b.din);
         cr_assert(!memcmp(first, b.g, b.m->floats * sizeof *first), "%s", b.r.c->line);
         free(first);
+        bench_close(&b);
+    }
+}
+
+/* Every layer must have taken from x what it needs before it adds to it. */
+Test(net, a_gradient_added_to_x_itself_is_a_step_of_descent) {
+    for (int i = 0; i < CASES; i++) {
+        struct bench b;
+        bench_open(&b, &cases[i], 1);
+        double *want = calloc(b.m->floats, sizeof *want), *din = calloc(b.samples, sizeof *din);
+        memset(b.g, 0, b.m->floats * sizeof *b.g);
+        bench_forward(&b);
+        bench_backward(&b, 0, b.din);
+        for (size_t j = 0; j < b.m->floats; j++) want[j] = (double)b.x[j] - 0.25 * (double)b.g[j];
+        for (size_t j = 0; j < b.samples; j++) din[j] = -0.25 * (double)b.din[j];
+        for (int j = 0; j < B * b.r.c->classes; j++) b.dlogits[j] *= -0.25f;
+        net_backward(b.n, (struct vec){b.x, b.m->floats}, 1, b.dlogits, b.din);
+        check_close(b.x, want, b.m->floats, absolute, relative, "%s", b.r.c->line);
+        check_close(b.din, din, b.samples, absolute, relative, "%s: samples", b.r.c->line);
+        free(want);
+        free(din);
         bench_close(&b);
     }
 }

@@ -6,7 +6,7 @@
 
 enum { LINE = 64 }; /* bytes: what two workers write stands on different cache lines */
 
-struct seat_of_comm {
+struct comm_seat {
     _Alignas(LINE) float *brought;
     size_t n;
     double number;
@@ -19,7 +19,7 @@ struct host_comm {
     char *seats;
 };
 
-static struct seat_of_comm *seat(struct host_comm *c, int rank) {
+static struct comm_seat *seat_at(struct host_comm *c, int rank) {
     return (void *)(c->seats + c->stride * (size_t)rank);
 }
 
@@ -32,14 +32,14 @@ static size_t slice_start(size_t n, int rank, int size) {
 
 static void host_sum(struct comm *base, int rank, struct stream *q, struct vec v, float scale) {
     struct host_comm *c = (struct host_comm *)base;
-    struct seat_of_comm *mine = seat(c, rank);
+    struct comm_seat *mine = seat_at(c, rank);
     mine->brought = v.at;
     mine->n = v.n;
     if (!base->waits.meet(base->waits.with, rank)) return;
     size_t from = slice_start(v.n, rank, base->size), to = slice_start(v.n, rank + 1, base->size);
     for (int r = 0; r < base->size; r++) {
-        ASSERT(seat(c, r)->n == v.n);
-        mine->slices[r] = seat(c, r)->brought + from;
+        ASSERT(seat_at(c, r)->n == v.n);
+        mine->slices[r] = seat_at(c, r)->brought + from;
     }
     q->kernels->sum(q, mine->slices, base->size, scale, to - from);
     base->waits.part(base->waits.with, rank);
@@ -49,9 +49,9 @@ static double host_sum1(struct comm *base, int rank, struct stream *q, double a)
     struct host_comm *c = (struct host_comm *)base;
     double sum = 0;
     (void)q;
-    seat(c, rank)->number = a;
+    seat_at(c, rank)->number = a;
     if (!base->waits.meet(base->waits.with, rank)) return (double)NAN;
-    for (int r = 0; r < base->size; r++) sum += seat(c, r)->number;
+    for (int r = 0; r < base->size; r++) sum += seat_at(c, r)->number;
     base->waits.part(base->waits.with, rank);
     return sum;
 }
@@ -73,7 +73,7 @@ enum status comm_open_host(struct comm **out, int size, struct comm_waits waits)
     if (!c) return fail(STATUS_FAILED, "no memory for collectives");
     *out = &c->base;
     c->base = (struct comm){&comm_host, size, waits};
-    size_t bytes = sizeof(struct seat_of_comm) + (size_t)size * sizeof(float *);
+    size_t bytes = sizeof(struct comm_seat) + (size_t)size * sizeof(float *);
     c->stride = (bytes + LINE - 1) / LINE * LINE;
     c->seats = aligned_alloc(LINE, c->stride * (size_t)size);
     if (c->seats) return STATUS_OK;

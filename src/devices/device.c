@@ -1,8 +1,5 @@
 #include "device.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 enum status device_open(struct device **out, const struct device_ops *ops, int index, int threads) {
     return ops->open(out, index, threads);
 }
@@ -27,15 +24,6 @@ enum status stream_sync(struct stream *q) { return q->device->ops->sync(q); }
 
 void stream_copy(struct stream *q, void *to, const void *from, size_t bytes) {
     if (q->failed == STATUS_OK) q->device->ops->copy(q, to, from, bytes);
-}
-
-void stream_fail(struct stream *q, const char *format, ...) {
-    if (q->failed != STATUS_OK) return;
-    q->failed = STATUS_DEVICE;
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(q->why, sizeof q->why, format, ap);
-    va_end(ap);
 }
 
 enum status event_open(struct event **out, struct device *d) { return d->ops->event_open(d, out); }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #include "base/status.h"
-#include "kernels/kernels.h"
+#include "kernels/stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,15 +19,6 @@ extern "C" {
 
 struct device;
 struct event;
-
-/* One queue of work, in order. Opened and used by one thread. */
-struct stream {
-    struct device *device;
-    const struct kernels *kernels; /* the device's */
-    int threads;                   /* host: the size of the OpenMP team that works on it */
-    enum status failed;            /* the first failure; once set, every call is a no-op */
-    char why[200];
-};
 
 struct device_ops {
     const char *kind; /* "host", "cuda" */
@@ -75,9 +66,6 @@ enum status stream_open(struct stream **out, struct device *d);
 void stream_close(struct stream *q);
 enum status stream_sync(struct stream *q);
 void stream_copy(struct stream *q, void *to, const void *from, size_t bytes);
-
-/* Latches a failure in q, if it is the first, with fail_message()-like words. */
-void stream_fail(struct stream *q, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 enum status event_open(struct event **out, struct device *d);
 void event_close(struct event *e, struct device *d);

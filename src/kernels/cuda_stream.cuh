@@ -4,7 +4,7 @@
 
 #include <cuda_runtime.h>
 
-#include "devices/device.h"
+#include "kernels/stream.h"
 
 /* A stream of a CUDA device. */
 struct cuda_stream {

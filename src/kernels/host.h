@@ -6,8 +6,7 @@
 #ifndef HOST_H
 #define HOST_H
 
-#include "devices/device.h"
-#include "kernels/kernels.h"
+#include "kernels/stream.h"
 
 /* Units [from, to) of some work. */
 struct share {

@@ -3,26 +3,28 @@
 
 #include "host.h"
 
-enum { CHANNELS = 64 }; /* looked at together: as many as registers hold */
+/* 16 channels as one value: gcc does not vectorise the loop over channels by itself. */
+typedef float line_of_floats __attribute__((vector_size(4 * LINE)));
+typedef int32_t line_of_ints __attribute__((vector_size(4 * LINE)));
+typedef uint8_t line_of_bytes __attribute__((vector_size(LINE)));
 
-/* One window, n <= CHANNELS channels: x is its first pixel, `row` the floats of an image's row and
- * c those of a pixel. A NaN is larger than all, so that it is passed on. */
-static inline void window_max(float *restrict y, uint8_t *restrict where, const float *x, int size,
-    size_t row, size_t c, size_t n) {
-    float best[CHANNELS];
-    int32_t place[CHANNELS] = {0}; /* as wide as a float, or the loop would not be vectorised */
-    memcpy(best, x, n * sizeof *best);
-    for (int p = 1; p < size * size; p++) {
-        const float *at = x + (size_t)(p / size) * row + (size_t)(p % size) * c;
-#pragma omp simd
-        for (size_t j = 0; j < n; j++) {
-            int more = !(at[j] <= best[j]) & (best[j] == best[j]);
-            best[j] = more ? at[j] : best[j];
-            place[j] = more ? p : place[j];
+/* n <= LINE channels of one window: x is its first pixel, `row` the floats of an image's row and c
+ * those of a pixel. A NaN is larger than all, so that it is passed on. */
+static inline void window_max(
+    float *y, uint8_t *where, const float *x, int size, size_t row, size_t c, size_t n) {
+    line_of_floats best = {0}, v = {0};
+    line_of_ints place = {0};
+    memcpy(&best, x, n * sizeof *x);
+    for (int i = 0; i < size; i++)
+        for (int j = 0; j < size; j++) {
+            memcpy(&v, x + (size_t)i * row + (size_t)j * c, n * sizeof *x);
+            line_of_ints more = (v > best) | ((v != v) & (best == best));
+            best = (line_of_floats)((more & (line_of_ints)v) | (~more & (line_of_ints)best));
+            place = (more & (i * size + j)) | (~more & place);
         }
-    }
-    memcpy(y, best, n * sizeof *best);
-    for (size_t j = 0; j < n; j++) where[j] = (uint8_t)place[j];
+    line_of_bytes bytes = __builtin_convertvector(place, line_of_bytes);
+    memcpy(y, &best, n * sizeof *y);
+    memcpy(where, &bytes, n);
 }
 
 /* Rows [from, to) of the outputs of all images. */
@@ -34,9 +36,13 @@ static void forward_share(
         size_t image = r / (size_t)s->out_h, top = r % (size_t)s->out_h * (size_t)s->stride;
         const float *at = x + (image * (size_t)s->h + top) * row;
         for (size_t j = 0; j < (size_t)s->out_w; j++)
-            for (size_t k = 0; k < c; k += CHANNELS) {
-                size_t n = c - k < CHANNELS ? c - k : CHANNELS, out = r * out_row + j * c + k;
-                window_max(y + out, where + out, at + j * step + k, s->size, row, c, n);
+            for (size_t k = 0; k < c; k += LINE) {
+                size_t n = c - k < LINE ? c - k : LINE, out = r * out_row + j * c + k;
+                const float *first = at + j * step + k;
+                if (n == LINE) /* said apart, so that the copies are one instruction each */
+                    window_max(y + out, where + out, first, s->size, row, c, LINE);
+                else
+                    window_max(y + out, where + out, first, s->size, row, c, n);
             }
     }
 }

@@ -1,0 +1,251 @@
+/* runs.h -- whole runs for the tests: settings in words, and what every worker had in the end.
+ *
+ * Everything goes through run_train. The strategies in the list are the real ones behind a spy
+ * that looks at a round's end and at what is to be judged; it computes nothing. One run at a time.
+ */
+#ifndef RUNS_H
+#define RUNS_H
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "commands/commands.h"
+#include "engine/run.h"
+#include "engine/team_waits.h"
+#include "strategies/strategies.h"
+
+/* Who wants to look while a run goes on. Host memory; on the worker's own thread. */
+struct watch {
+    /* Optional. After each round, with the strategy's answer. Only where all workers go through
+     * the same rounds, since an answer may take collectives. */
+    void (*rounded)(void *with, const struct worker *w, struct vec answer);
+
+    /* Optional. At each evaluation, while all have gathered. */
+    void (*judged)(void *with, const struct worker *w, struct vec answer);
+    void *with;
+};
+
+/* What a run leaves. */
+struct seen {
+    enum status end;
+    char why[512];
+    struct run_result result;
+    int size;
+    size_t n;
+    float *x[TEAM_MOST];      /* the replicas */
+    float *answer[TEAM_MOST]; /* what was judged last, as each worker had it */
+    long rounds[TEAM_MOST], steps[TEAM_MOST];
+    const struct watch *watch;
+};
+
+enum { RUNS_MOST = 16 };
+static struct seen *runs_seen;
+static struct strategy_ops runs_spy[RUNS_MOST];
+static const struct strategy_ops *runs_real[RUNS_MOST];
+
+static inline float *runs_copy(float *old, struct vec v) {
+    float *to = realloc(old, (v.n ? v.n : 1) * sizeof *to);
+    if (!to) abort();
+    memcpy(to, v.at, v.n * sizeof *to);
+    return to;
+}
+
+static inline struct vec runs_answer(struct strategy *s, struct worker *w) {
+    const struct strategy_ops *real = runs_real[s->ops - runs_spy];
+    return real->answer ? real->answer(s, w) : w->x;
+}
+
+static inline struct vec runs_judged(struct strategy *s, struct worker *w) {
+    struct vec v = runs_answer(s, w);
+    const struct watch *watch = runs_seen->watch;
+    runs_seen->answer[w->rank] = runs_copy(runs_seen->answer[w->rank], v);
+    if (watch && watch->judged) watch->judged(watch->with, w, v);
+    return v;
+}
+
+static inline enum status runs_round(struct strategy *s, struct worker *w) {
+    const struct watch *watch = runs_seen->watch;
+    TRY(runs_real[s->ops - runs_spy]->round(s, w));
+    if (watch && watch->rounded) watch->rounded(watch->with, w, runs_answer(s, w));
+    return STATUS_OK;
+}
+
+static inline void runs_finished(void *with, const struct worker *w) {
+    struct seen *seen = with;
+    seen->x[w->rank] = runs_copy(NULL, w->x);
+    seen->rounds[w->rank] = w->round;
+    seen->steps[w->rank] = w->steps;
+    if (w->rank == 0) {
+        seen->size = w->size;
+        seen->n = w->x.n;
+    }
+}
+
+/* A strategy that is none: each worker for itself, one step a round. */
+static inline enum status runs_alone_round(struct strategy *s, struct worker *w) {
+    (void)s;
+    worker_grad(w);
+    worker_step(w);
+    return STATUS_OK;
+}
+
+static const struct strategy_ops runs_alone = {
+    .name = "alone", .size = sizeof(struct strategy), .round = runs_alone_round};
+
+static inline void runs_list(const struct strategy_ops **list) {
+    int n = 0;
+    for (; strategies[n]; n++) runs_real[n] = strategies[n];
+    runs_real[n++] = &runs_alone;
+    for (int i = 0; i < n; i++) {
+        runs_spy[i] = *runs_real[i];
+        runs_spy[i].round = runs_round;
+        runs_spy[i].answer = runs_judged;
+        list[i] = &runs_spy[i];
+    }
+    list[n] = NULL;
+}
+
+/* Settings from words with a blank between: "run.workers=4 easgd.tau=10". */
+static inline struct settings *runs_settings(char *words) {
+    static const char *const base = "[run]\ntask = quadratic\nepochs = 0\neval_every = 1e9\n"
+                                    "[topology]\nthreads = 1\nbind = 0\n";
+    struct settings *set;
+    char *rest = NULL;
+    cr_assert(settings_open(&set) == STATUS_OK, "no settings");
+    cr_assert(settings_read_text(set, base, "runs.h") == STATUS_OK, "%s", fail_message());
+    for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        cr_assert(settings_read_argument(set, word) == STATUS_OK, "%s", fail_message());
+    }
+    cr_assert(settings_check(set, all_groups()) == STATUS_OK, "%s", fail_message());
+    return set;
+}
+
+/* Runs what the words say, quietly; how it ended is in the result. seen_close gives it back. */
+__attribute__((format(printf, 3, 4))) static inline void run_words(
+    struct seen *seen, const struct watch *watch, const char *format, ...) {
+    char words[2048];
+    va_list more;
+    va_start(more, format);
+    vsnprintf(words, sizeof words, format, more);
+    va_end(more);
+    const struct strategy_ops *list[RUNS_MOST];
+    struct settings *set = runs_settings(words);
+    *seen = (struct seen){.watch = watch};
+    runs_seen = seen;
+    runs_list(list);
+    struct run_setup setup = {.settings = set,
+        .strategies = list,
+        .schedules = base_schedules,
+        .tasks = tasks,
+        .finished = runs_finished,
+        .with = seen,
+        .quiet = 1};
+    seen->end = run_train(&setup, &seen->result);
+    snprintf(seen->why, sizeof seen->why, "%s", seen->end == STATUS_OK ? "" : fail_message());
+    settings_close(set);
+}
+
+static inline void seen_close(struct seen *seen) {
+    for (int r = 0; r < TEAM_MOST; r++) {
+        free(seen->x[r]);
+        free(seen->answer[r]);
+    }
+    *seen = (struct seen){0};
+}
+
+/* The first worker whose replica, answer or count of rounds is not the same to the bit; -1: none. */
+static inline int seen_differ(const struct seen *a, const struct seen *b) {
+    if (a->end != STATUS_OK || b->end != STATUS_OK || a->size != b->size || a->n != b->n) return 0;
+    for (int r = 0; r < a->size; r++) {
+        if (a->rounds[r] != b->rounds[r] || a->steps[r] != b->steps[r]) return r;
+        if (memcmp(a->x[r], b->x[r], a->n * sizeof(float)) != 0) return r;
+        if (memcmp(a->answer[r], b->answer[r], a->n * sizeof(float)) != 0) return r;
+    }
+    return -1;
+}
+
+/* ---- the quadratic's data, and the plainest trainer of it ------------------------------------ */
+
+enum { KIND_SGD, KIND_MOMENTUM, KIND_NESTEROV, BOWL_MOST = 40 };
+
+/* A problem, how it is trained, and the words for that. Rates: warm-up to `warm` epochs from
+ * `from`, and a drop by `factor` at `drop` epochs; 0: none. An epoch is `samples` gradients of all
+ * workers together. */
+struct problem {
+    int p, n, steps, samples, kind;
+    double rate, delta, lambda;
+    double h_min, h_max, spread, start;
+    double warm, from, drop, factor;
+};
+
+static inline void problem_words(const struct problem *o, char *text, size_t size) {
+    static const char *const kinds[] = {"sgd", "momentum", "nesterov"};
+    static const char *const uses[] = {"constant", "warmup", "step", "warmup,step"};
+    int n = snprintf(text, size,
+        "run.workers=%d run.steps=%d quadratic.n=%d quadratic.samples=%d quadratic.h_min=%g "
+        "quadratic.h_max=%g quadratic.spread=%g quadratic.start=%g schedule.rate=%g "
+        "optimizer.kind=%s optimizer.momentum=%g optimizer.decay=%g schedule.use=%s",
+        o->p, o->steps, o->n, o->samples, o->h_min, o->h_max, o->spread, o->start, o->rate,
+        kinds[o->kind], o->delta, o->lambda, uses[(o->warm > 0) + 2 * (o->drop > 0)]);
+    text += n;
+    size -= (size_t)n;
+    if (o->warm > 0) {
+        n = snprintf(text, size, " warmup.epochs=%g warmup.from=%g", o->warm, o->from);
+        text += n;
+        size -= (size_t)n;
+    }
+    if (o->drop > 0) snprintf(text, size, " step.at=%g step.factor=%g", o->drop, o->factor);
+}
+
+/* The rate of each worker's step t, when all have made t before it. */
+static inline double problem_rate(const struct problem *o, int t) {
+    double epochs = (double)t * o->p / o->samples, rate = o->rate;
+    if (o->warm > 0 && epochs < o->warm) rate *= o->from + (1 - o->from) * epochs / o->warm;
+    if (o->drop > 0 && epochs >= o->drop) rate *= o->factor;
+    return rate;
+}
+
+/* Data, as quadratic.c's head says: the curvatures, and worker r's target. */
+static inline double bowl_h(const struct problem *o, int i) {
+    return o->n == 1 ? o->h_min : o->h_min * pow(o->h_max / o->h_min, i / (o->n - 1.0));
+}
+
+static inline void bowl_target(const struct problem *o, int rank, double *target) {
+    float normal[BOWL_MOST];
+    rng_normals((struct rng_key){1, RNG_TARGET, (uint32_t)rank}, 0, normal, (uint64_t)o->n);
+    for (int i = 0; i < o->n; i++) target[i] = o->spread * (double)normal[i];
+}
+
+/* A replica in double. */
+struct replica {
+    double x[BOWL_MOST], v[BOWL_MOST], g[BOWL_MOST], target[BOWL_MOST];
+};
+
+static inline void replica_start(struct replica *a, const struct problem *o, int rank) {
+    bowl_target(o, rank, a->target);
+    for (int i = 0; i < o->n; i++) {
+        a->x[i] = o->start;
+        a->v[i] = 0;
+    }
+}
+
+static inline void replica_grad(struct replica *a, const struct problem *o) {
+    for (int i = 0; i < o->n; i++) {
+        double point = a->x[i] + (o->kind == KIND_NESTEROV ? o->delta * a->v[i] : 0);
+        a->g[i] = bowl_h(o, i) * (point - a->target[i]) + o->lambda * point;
+    }
+}
+
+static inline void replica_step(struct replica *a, const struct problem *o, double rate) {
+    for (int i = 0; i < o->n; i++) {
+        a->v[i] = (o->kind == KIND_SGD ? 0 : o->delta * a->v[i]) - rate * a->g[i];
+        a->x[i] += a->v[i];
+    }
+}
+
+#endif
