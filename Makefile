@@ -77,9 +77,14 @@ $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 $(BUILD)/tests/%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(TESTINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(TESTLIB) -o $@
+$(BUILD)/tests/readme: TESTINC += -I$(BUILD)/tests -DREADME_STRATEGY='"$(BUILD)/tests/readme_strategy.c"'
+$(BUILD)/tests/readme: $(BUILD)/tests/readme_strategy.c
+$(BUILD)/tests/readme_strategy.c: README.md
+	@mkdir -p $(@D)
+	@sed -n '/^```c$$/,/^```$$/{/^```/d;p}' $< >$@
 $(BUILD)/perf/%: perf/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(QUIET)$(CC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
+	$(QUIET)$(CC) $(CFLAGS) -DPERF_COMMIT='"$(shell git describe --always --dirty 2>/dev/null)"' -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
 -include $(OBJ:.o=.d) $(CU:%=$(BUILD)/%.d) $(TESTS:=.d) $(PERF:=.d)
 FORCE:
 QUIET = @printf '  %-5s %s\n' $(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),NVCC,CC)) '$<';

@@ -21,9 +21,10 @@
 
 /* Who wants to look while a run goes on. Host memory; on the worker's own thread. */
 struct watch {
-    /* Optional. After each round, with the strategy's answer. Only where all workers go through
-     * the same rounds, since an answer may take collectives. */
+    /* Optional. After each round; with the strategy's answer where `answers` is set, which is for
+     * workers that all go through the same rounds: an answer may take collectives. */
     void (*rounded)(void *with, const struct worker *w, struct vec answer);
+    int answers;
 
     /* Optional. At each evaluation, while all have gathered. */
     void (*judged)(void *with, const struct worker *w, struct vec answer);
@@ -71,7 +72,10 @@ static inline struct vec runs_judged(struct strategy *s, struct worker *w) {
 static inline enum status runs_round(struct strategy *s, struct worker *w) {
     const struct watch *watch = runs_seen->watch;
     TRY(runs_real[s->ops - runs_spy]->round(s, w));
-    if (watch && watch->rounded) watch->rounded(watch->with, w, runs_answer(s, w));
+    if (watch && watch->rounded) {
+        struct vec none = {NULL, 0};
+        watch->rounded(watch->with, w, watch->answers ? runs_answer(s, w) : none);
+    }
     return STATUS_OK;
 }
 

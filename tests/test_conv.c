@@ -96,7 +96,7 @@ Test(conv, forward_is_exact_for_whole_numbers) {
             float *x = guard_ints(n.x, X, 3), *w = guard_ints(n.w, W, 3), *y = guard_floats(n.y);
             float *bias = guard_ints((size_t)s->out_c, BIAS, 9);
             float *space = workspace_open(&q, s, &room);
-            double *want = calloc(n.y + 1, sizeof *want);
+            double *want = doubles(n.y);
             all_meetings(s, want, meet_forward);
             for (size_t i = 0; i < n.y; i++) {
                 want[i] += small_int(i % (size_t)s->out_c, BIAS, 9);
@@ -117,7 +117,7 @@ Test(conv, gradient_of_the_input_is_exact) {
         size_t room;
         float *dz = guard_ints(n.y, DZ, 3), *w = guard_ints(n.w, W, 3), *dx = guard_floats(n.x);
         float *space = workspace_open(&q, s, &room);
-        double *want = calloc(n.x + 1, sizeof *want);
+        double *want = doubles(n.x);
         all_meetings(s, want, meet_input);
         k->conv_grad_input(&q, s, dx, dz, w, space);
         check_close(dx, want, n.x, 0, 0, "shape %d, team %d", i_ / 3, q.threads);
@@ -134,7 +134,7 @@ Test(conv, gradient_of_the_weights_is_exact_and_adds) {
             size_t room;
             float *dz = guard_ints(n.y, DZ, 3), *x = guard_ints(n.x, X, 3);
             float *dw = guard_ints(n.w, OLD, 9), *space = workspace_open(&q, s, &room);
-            double *want = calloc(n.w + 1, sizeof *want);
+            double *want = doubles(n.w);
             for (size_t i = 0; i < n.w; i++) want[i] = beta * small_int(i, OLD, 9);
             if (beta == 0)
                 for (size_t i = 0; i < n.w; i++) dw[i] = NAN;
@@ -182,7 +182,7 @@ static void pool_check(const struct pool_shape *s, int threads) {
     size_t out = (size_t)(s->batch * s->out_h * s->out_w * s->c);
     float *x = guard_ints(in, X, 5), *y = guard_floats(out), *dy = guard_ints(out, DZ, 9);
     float *dx = guard_floats(in);
-    double *want = calloc(out + 1, sizeof *want), *grad = calloc(in + 1, sizeof *grad);
+    double *want = doubles(out), *grad = doubles(in);
     uint8_t *where = malloc(out + 2);
     where[0] = where[out + 1] = 211;
     k->maxpool_forward(&q, s, y, where + 1, x);

@@ -46,7 +46,7 @@ static double inner_product(const struct product *p, const struct matrix *A, con
 /* What all of C's memory is to hold: the padding and the gaps keep what they held. */
 static double *product_oracle(const struct product *p, const struct matrix *A,
     const struct matrix *B, const struct matrix *C) {
-    double *want = calloc(C->floats + 1, sizeof *want);
+    double *want = doubles(C->floats);
     for (size_t i = 0; i < C->floats; i++) want[i] = small_int(i, 3, 8);
     for (int i = 0; i < p->count; i++)
         for (int r = 0; r < p->m; r++)

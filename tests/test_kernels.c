@@ -27,11 +27,6 @@ static struct stream stream_of(int threads) {
         cr_assert(guard_holds((got), (n)), "%s of %zu wrote outside", (what), (size_t)(n));        \
     } while (0)
 
-static double *doubles(size_t n) {
-    if (n > (size_t)1 << 30) abort();
-    return calloc(n + 1, sizeof(double));
-}
-
 Test(kernels, no_slot_is_empty) {
     const unsigned char *at = (const unsigned char *)&kernels_host;
     for (size_t i = 0; i < sizeof kernels_host / sizeof(void (*)(void)); i++) {

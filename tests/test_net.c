@@ -324,7 +324,7 @@ Test(net, beta_adds_to_the_gradient_and_the_gaps_stay_zero) {
     for (int i = 0; i < CASES; i++) {
         struct bench b;
         bench_open(&b, &cases[i], 1);
-        double *want = calloc(b.m->floats, sizeof *want);
+        double *want = doubles(b.m->floats);
         memset(b.g, 0, b.m->floats * sizeof *b.g);
         bench_forward(&b);
         bench_backward(&b, 0, NULL);
@@ -364,7 +364,7 @@ Test(net, a_gradient_added_to_x_itself_is_a_step_of_descent) {
     for (int i = 0; i < CASES; i++) {
         struct bench b;
         bench_open(&b, &cases[i], 1);
-        double *want = calloc(b.m->floats, sizeof *want), *din = calloc(b.samples, sizeof *din);
+        double *want = doubles(b.m->floats), *din = doubles(b.samples);
         memset(b.g, 0, b.m->floats * sizeof *b.g);
         bench_forward(&b);
         bench_backward(&b, 0, b.din);

@@ -101,6 +101,8 @@ static void begin_again(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
     s->samples_at_gather = s->samples;
     s->all_at_gather = run->samples;
+    s->steps_at_gather = s->w.steps;
+    s->all_steps_at_gather = run->steps;
     c->excluded_exchange += s->ledger.exchange - c->spent.exchange;
     c->excluded_wait += s->ledger.lock_wait - c->spent.lock_wait;
     c->excluded_wait += team_waited(s->w.team, s->w.rank) - c->waited;

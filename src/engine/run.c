@@ -153,8 +153,21 @@ static void *work(void *arg) {
     return NULL;
 }
 
+/* What has been done so far, as far as it decides when to gather. Workers that meet do the same
+ * rounds: what one did, all do by the end of it, and whoever comes first stops all at this round. */
+struct tally {
+    double samples, steps;
+};
+
+static struct tally take_tally(const struct run *run, const struct seat *s, int met) {
+    if (!met) return (struct tally){run->samples, (double)run->steps};
+    double since = (s->samples - s->samples_at_gather) * run->set.workers;
+    double steps = (double)(s->w.steps - s->steps_at_gather) * run->set.workers;
+    return (struct tally){s->all_at_gather + since, (double)s->all_steps_at_gather + steps};
+}
+
 /* At each round's end, under the team's lock: is it time to gather? */
-static int round_ended(void *with, int rank) {
+static int round_ended(void *with, int rank, int met) {
     struct run *run = with;
     struct seat *s = &run->crew[rank].seat;
     const struct run_settings *set = &run->set;
@@ -163,9 +176,10 @@ static int round_ended(void *with, int rank) {
     s->samples_told = s->samples;
     s->steps_told = s->w.steps;
     atomic_store_explicit(&run->shown_samples, (long)run->samples, memory_order_relaxed);
-    return run->samples >= run->next_evaluation ||
-           (set->epochs > 0 && run->samples >= (double)set->epochs * run->task->epoch) ||
-           (set->steps > 0 && run->steps >= (long)set->steps * set->workers) ||
+    struct tally done = take_tally(run, s, met);
+    return done.samples >= run->next_evaluation ||
+           (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
+           (set->steps > 0 && done.steps >= (double)set->steps * set->workers) ||
            (set->seconds > 0 &&
                clock_seconds() - run->started - run->paused >= (double)set->seconds);
 }
@@ -174,7 +188,8 @@ static int round_ended(void *with, int rank) {
 
 static enum status check_settings(const struct run_settings *set) {
     if (strcmp(set->devices, "host") != 0) {
-        return fail(STATUS_BAD_CONFIG, "run.devices = %s: this huddle computes on the host only, run.devices=host",
+        return fail(STATUS_BAD_CONFIG,
+            "run.devices = %s: this huddle computes on the host only, run.devices=host",
             set->devices);
     }
     if (set->epochs > 0 || set->steps > 0 || set->seconds > 0 || set->target > 0) return STATUS_OK;

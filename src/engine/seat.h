@@ -45,6 +45,7 @@ struct seat {
     long steps_told;          /* of w.steps, the same */
     double samples_at_gather; /* drawn by this worker, and by all, when all gathered last */
     double all_at_gather;
+    long steps_at_gather, all_steps_at_gather;
     uint64_t draws; /* worker_draw's counter */
     struct ledger ledger;
     struct claim claim[SEAT_VECS];

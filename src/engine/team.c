@@ -24,6 +24,7 @@ struct seat_of_team {
     enum phase phase;
     long rounds;   /* finished */
     int gathered;  /* all had parked, and this worker does not know yet */
+    int met;       /* was at a meeting in this round */
     double waited; /* seconds; this worker's thread only */
 };
 
@@ -175,6 +176,7 @@ int team_meet(struct team *t, int rank) {
         wait_for_meeting(t, rank, meeting);
     }
     int came = t->meetings != meeting;
+    t->seat[rank].met = 1;
     pthread_mutex_unlock(&t->lock);
     return came;
 }
@@ -214,7 +216,8 @@ int team_end_round(struct team *t, int rank) {
     pthread_mutex_lock(&t->lock);
     wait_turn(t, rank);
     p->rounds++;
-    if (t->set.round_ended && t->set.round_ended(t->set.with, rank)) t->gathering = 1;
+    if (t->set.round_ended && t->set.round_ended(t->set.with, rank, p->met)) t->gathering = 1;
+    p->met = 0;
     p->phase = t->gathering ? PARKED : PACED;
     settle(t);
     pass_turn(t, rank);

@@ -28,8 +28,9 @@ struct team_settings {
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
 
-    /* Called at the end of each round, one worker at a time: true asks all to gather. */
-    int (*round_ended)(void *with, int rank);
+    /* Called at the end of each round, one worker at a time: true asks all to gather. met: there
+     * was a meeting in the round, so all workers do it, and answers alike keep them together. */
+    int (*round_ended)(void *with, int rank, int met);
     void *with;
 };
 

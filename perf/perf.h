@@ -1,0 +1,61 @@
+/* perf.h -- what the measuring programs share: repetition, medians, the line that says where. */
+#ifndef PERF_H
+#define PERF_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { PERF_WARMUP = 2, PERF_SAMPLES = 9 };
+
+/* Seconds of one call of each of several bodies. They take turns, sample by sample, so that a
+ * machine that gets slower for a while is slower for all of them. */
+struct perf_body {
+    void (*run)(void *with);
+    void *with;
+    double sample[PERF_SAMPLES]; /* seconds a call, sorted at the end */
+};
+
+static inline int perf_order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static inline double perf_time(const struct perf_body *b, long calls) {
+    double start = clock_seconds();
+    for (long i = 0; i < calls; i++) b->run(b->with);
+    return (clock_seconds() - start) / (double)calls;
+}
+
+/* Each sample lasts about `least` seconds. */
+static inline void perf_measure(struct perf_body *bodies, int n, double least) {
+    long calls[16];
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < PERF_WARMUP; k++) bodies[i].run(bodies[i].with);
+        double once = perf_time(&bodies[i], 1);
+        calls[i] = once < least ? (long)(least / once) + 1 : 1;
+    }
+    for (int s = 0; s < PERF_SAMPLES; s++) {
+        for (int i = 0; i < n; i++) bodies[i].sample[s] = perf_time(&bodies[i], calls[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        qsort(bodies[i].sample, PERF_SAMPLES, sizeof *bodies[i].sample, perf_order);
+    }
+}
+
+static inline double perf_median(const struct perf_body *b) { return b->sample[PERF_SAMPLES / 2]; }
+
+/* "# perf step  commit 1a2b3c4  AMD EPYC, 2 cores" */
+static inline void perf_header(const char *name, int cores) {
+    char line[256], cpu[128] = "unknown processor";
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "model name : %127[^\n]", cpu) == 1) break;
+    }
+    if (f) fclose(f);
+    printf("# perf %s  commit %s  %s, %d cores  %s\n", name, PERF_COMMIT, cpu, cores, __VERSION__);
+}
+
+#endif
