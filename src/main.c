@@ -1,4 +1,5 @@
 /* main.c -- from words to a command, from its status to an exit code. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +26,9 @@ static enum status run_command(int words, char **word) {
 
 int main(int argc, char **argv) {
     enum status end = run_command(argc - 1, argv + 1);
+    if (end == STATUS_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+        end = fail(STATUS_IO, "cannot write to stdout: %s", strerror(errno));
+    }
     if (end != STATUS_OK) log_error("%s", fail_message());
     return status_exit_code(end);
 }

@@ -76,17 +76,15 @@ static void compare(const struct problem *o, const char *mode, int tau, double b
         words, mode, tau, beta, strcmp(mode, "async") ? "" : "run.order=fixed");
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     if (!strcmp(mode, "sync")) {
-        struct problem all = *o;
-        all.steps = (int)seen.steps[0];
-        for (int r = 1; r < o->p; r++) cr_assert_eq(seen.steps[r], seen.steps[0]);
-        replay_sync(a, c, &all, tau, beta);
+        for (int r = 0; r < o->p; r++) cr_assert_eq(seen.steps[r], o->steps);
+        replay_sync(a, c, o, tau, beta);
     } else {
         replay_async(a, c, o, tau, beta, seen.rounds);
     }
     for (int r = 0; r < o->p; r++) {
         cr_assert(seen.steps[r] == seen.rounds[r] * tau, "worker %d: %ld steps in %ld rounds", r,
             seen.steps[r], seen.rounds[r]);
-        cr_assert(seen.steps[r] >= o->steps - tau && seen.steps[r] <= o->steps + 2 * tau,
+        cr_assert(seen.steps[r] >= o->steps && seen.steps[r] <= o->steps + tau,
             "worker %d made %ld steps, not %d", r, seen.steps[r], o->steps);
         check_close(seen.x[r], a[r].x, (size_t)o->n, TOLERANCE, 0, "x of worker %d of %d, %s %s", r,
             o->p, mode, words);
@@ -284,7 +282,7 @@ struct variance {
 
 static void keep_variance(void *with, const struct worker *w, struct vec answer) {
     struct variance *v = with;
-    if (w->rank != 0 || w->round < 120 || w->round >= 360) return;
+    if (w->rank != 0 || w->round < 120) return;
     for (size_t i = 0; i < answer.n; i++) v->sum += (double)answer.at[i] * (double)answer.at[i];
     v->n += (long)answer.n;
 }
@@ -359,8 +357,8 @@ static void run_moment(struct moment *m, int p, const char *kind, const char *mo
         p, kind, more);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     for (int i = 0; center > 0 && i < 33; i++) {
-        cr_assert(seen.answer[0][i] == center, "the center moved to %.9g",
-            (double)seen.answer[0][i]);
+        cr_assert(
+            seen.answer[0][i] == center, "the center moved to %.9g", (double)seen.answer[0][i]);
     }
     for (int r = 0; r < p; r++) cr_assert(m->x[r][0] != 0, "worker %d was not seen", r);
     seen_close(&seen);
@@ -502,12 +500,30 @@ Test(easgd, sync_is_stable_up_to_its_bound) {
     check_bound("easgd.mode=sync", 1, 1.57, 1.611, 1000);
 }
 
+/* Long before the run's end, in which no evaluation would have noticed. */
 Test(easgd, a_run_that_diverges_says_so) {
     for (int mode = 0; mode < 2; mode++) {
-        const char *how = mode ? "easgd.mode=sync" : "easgd.mode=async";
-        double got = growth(how, 30, 10, 100);
-        cr_assert(got == (double)INFINITY, "%s: grew by %g", how, got);
+        struct seen seen;
+        run_words(&seen, NULL,
+            "run.strategy=easgd easgd.mode=%s run.workers=4 schedule.rate=30 run.steps=3000",
+            mode ? "sync" : "async");
+        cr_assert(seen.end == STATUS_DIVERGED, "%d: %s", (int)seen.end, seen.why);
+        cr_assert(strstr(seen.why, "training loss is not finite") != NULL, "%s", seen.why);
+        cr_assert(strstr(seen.why, "schedule.rate") != NULL, "%s", seen.why);
+        seen_close(&seen);
     }
+}
+
+/* Without curvature the loss is 0 wherever a replica is, until it is nowhere; a spring this hard
+ * drives the two ends apart, and the center's end is judged before another step notices. */
+Test(easgd, an_answer_that_is_no_number_is_no_success) {
+    struct seen seen;
+    run_words(&seen, NULL,
+        "run.strategy=easgd easgd.tau=1 easgd.beta=1000 run.workers=1 quadratic.h_min=0 "
+        "quadratic.h_max=0 quadratic.sigma=1 quadratic.samples=1 run.eval_every=1 run.steps=100");
+    cr_assert(seen.end == STATUS_DIVERGED, "%d: %s", (int)seen.end, seen.why);
+    cr_assert(strstr(seen.why, "answer's loss is not finite") != NULL, "%s", seen.why);
+    seen_close(&seen);
 }
 
 /* ---- the same bits -------------------------------------------------------------------------- */

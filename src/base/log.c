@@ -76,3 +76,15 @@ void log_progress(const char *format, ...) {
     fflush(stderr);
     pthread_mutex_unlock(&lock);
 }
+
+void log_numbers(const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    pthread_mutex_lock(&lock);
+    wipe_progress();
+    fflush(stderr);
+    vprintf(format, ap);
+    fflush(stdout);
+    pthread_mutex_unlock(&lock);
+    va_end(ap);
+}

@@ -23,6 +23,9 @@ void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * log_progress("") wipes it. Does nothing where stderr is no terminal. */
 void log_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Text for stdout, which is for numbers: written whole, and not behind a progress line. */
+void log_numbers(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* True when stderr is a terminal; log_colors is that and no NO_COLOR in the environment. */
 int log_is_terminal(void);
 int log_colors(void);

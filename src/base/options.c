@@ -43,7 +43,8 @@ static enum status add(struct settings *s, const char *group, const char *name, 
     enum source source, const char *where) {
     for (size_t i = 0; i < s->n; i++) {
         struct setting *old = &s->at[i];
-        if (old->source != source || strcmp(old->group, group) || strcmp(old->name, name)) continue;
+        int other = strcmp(old->group, group) != 0 || strcmp(old->name, name) != 0;
+        if (other || old->source != source) continue;
         return fail(STATUS_BAD_CONFIG, "%s: %s.%s is set twice: %s and %s", where, group, name,
             old->value, value);
     }
@@ -100,18 +101,19 @@ static int take_line(void *user, const char *group, const char *name, const char
     struct reading *r = user;
     struct settings *s = r->into;
     if (r->failed != STATUS_OK) return 0;
-    if (r->continued && s->n > 0) {
-        struct setting *last = &s->at[s->n - 1];
-        size_t n = strlen(last->value) + strlen(value) + 2;
-        char *longer = realloc(last->value, n);
+    struct setting *last = s->n > 0 ? &s->at[s->n - 1] : NULL;
+    if (!*group) group = "run";
+    if (r->continued && last && !strcmp(last->group, group) && !strcmp(last->name, name)) {
+        size_t n = strlen(last->value), more = strlen(value) + 2;
+        char *longer = realloc(last->value, n + more);
         if (!longer) return 0;
-        strcat(strcat(longer, " "), value);
+        snprintf(longer + n, more, " %s", value);
         last->value = longer;
         return 1;
     }
     char where[80];
     snprintf(where, sizeof where, "%s:%d", r->where, r->line);
-    r->failed = add(s, *group ? group : "run", name, value, SOURCE_FILE, where);
+    r->failed = add(s, group, name, value, SOURCE_FILE, where);
     return r->failed == STATUS_OK;
 }
 
@@ -205,7 +207,7 @@ static enum status set_choice(const struct setting *s, const struct option *o, i
     char word[32];
     for (int i = 0; (double)i <= o->hi; i++) {
         option_word(o, i, word, sizeof word);
-        if (strcmp(word, s->value)) continue;
+        if (strcmp(word, s->value) != 0) continue;
         *field = i;
         return STATUS_OK;
     }
@@ -217,6 +219,11 @@ static enum status set_field(const struct setting *s, const struct option *o, vo
     if (o->type == OPTION_CHOICE) return set_choice(s, o, field);
     if (o->type == OPTION_TEXT) {
         if (strlen(s->value) >= (size_t)o->hi) return bad_value(s, o);
+        if (s->value[strcspn(s->value, ";#\n\r")]) {
+            return fail(STATUS_BAD_CONFIG,
+                "%s: %s.%s holds a ; or # or a line break, which config.ini could not keep",
+                s->where, s->group, s->name);
+        }
         memcpy(field, s->value, strlen(s->value) + 1);
         return STATUS_OK;
     }
@@ -257,7 +264,7 @@ enum status settings_apply(
     for (int source = SOURCE_FILE; source <= SOURCE_ARGUMENT; source++) {
         for (size_t i = 0; i < s->n; i++) {
             const struct setting *set = &s->at[i];
-            if ((int)set->source != source || strcmp(set->group, group)) continue;
+            if ((int)set->source != source || strcmp(set->group, group) != 0) continue;
             const struct option *o = find_option(options, set->name);
             if (o) TRY(set_field(set, o, (char *)into + o->at));
         }
@@ -301,7 +308,7 @@ static enum status unknown_name(const struct setting *s, const struct option_gro
 
 static enum status check_one(const struct setting *s, const struct option_group *groups) {
     for (const struct option_group *g = groups; g->name; g++) {
-        if (strcmp(g->name, s->group)) continue;
+        if (strcmp(g->name, s->group) != 0) continue;
         const struct option *o = find_option(g->options, s->name);
         if (!o) return unknown_name(s, groups);
         char *field = malloc(o->type == OPTION_TEXT ? (size_t)o->hi : sizeof(double));

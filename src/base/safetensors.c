@@ -59,7 +59,9 @@ static int write_all(FILE *f, const char *text, const struct safetensor *tensors
 enum status safetensors_write(const char *path, const struct safetensor *tensors, int n,
     const struct safetensors_text *texts, int ntexts) {
     char beside[4096];
-    snprintf(beside, sizeof beside, "%s.part", path);
+    if ((size_t)snprintf(beside, sizeof beside, "%s.part", path) >= sizeof beside) {
+        return fail(STATUS_IO, "cannot write %.80s...: %s", path, strerror(ENAMETOOLONG));
+    }
     cJSON *json = header(tensors, n, texts, ntexts);
     char *text = json ? cJSON_PrintUnformatted(json) : NULL;
     cJSON_Delete(json);
@@ -85,13 +87,17 @@ static enum status wrong(const char *path, const char *what) {
     return fail(STATUS_IO, "%s is no safetensors file that huddle can read: %s", path, what);
 }
 
+/* The kind is looked at before the file is opened: opening a pipe would wait for its writer. */
 static enum status read_file(const char *path, uint8_t **bytes, size_t *size) {
     struct stat about;
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode)) {
+        return fail(STATUS_IO, "cannot read %s: it is no plain file", path);
+    }
     FILE *f = fopen(path, "rb");
     if (!f) return fail(STATUS_IO, "cannot read %s: %s", path, strerror(errno));
     enum status end = STATUS_OK;
-    if (fstat(fileno(f), &about) != 0 || !S_ISREG(about.st_mode)) {
-        end = fail(STATUS_IO, "cannot read %s: it is no plain file", path);
+    if (fstat(fileno(f), &about) != 0) {
+        end = fail(STATUS_IO, "cannot read %s: %s", path, strerror(errno));
     } else {
         *size = (size_t)about.st_size;
         *bytes = malloc(*size + 1);
@@ -105,6 +111,16 @@ static enum status read_file(const char *path, uint8_t **bytes, size_t *size) {
     return end;
 }
 
+/* Of two members with one name each reader of JSON believes another. */
+static int has_twins(const cJSON *object) {
+    for (const cJSON *a = object->child; a; a = a->next) {
+        for (const cJSON *b = a->next; b; b = b->next) {
+            if (!strcmp(a->string, b->string)) return 1;
+        }
+    }
+    return 0;
+}
+
 /* One entry of the header, whose bytes must begin at *offset of `room`. */
 static enum status read_entry(const cJSON *entry, struct safetensor *t, const uint8_t *bytes,
     size_t room, size_t *offset, const char *path) {
@@ -112,6 +128,8 @@ static enum status read_entry(const cJSON *entry, struct safetensor *t, const ui
     const cJSON *shape = cJSON_GetObjectItemCaseSensitive(entry, "shape");
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
     t->name = entry->string;
+    if (cJSON_IsObject(entry) && has_twins(entry))
+        return wrong(path, "a tensor says a thing twice");
     if (!cJSON_IsString(dtype) || strcmp(dtype->valuestring, "F32") != 0) {
         return wrong(path, "a tensor is not of type F32");
     }
@@ -145,6 +163,9 @@ static enum status read_entry(const cJSON *entry, struct safetensor *t, const ui
 
 static enum status read_metadata(struct safetensors *s, const cJSON *metadata, const char *path) {
     const cJSON *entry;
+    if (!cJSON_IsObject(metadata) || has_twins(metadata)) {
+        return wrong(path, "__metadata__ is no object, or names a text twice");
+    }
     s->text = calloc((size_t)cJSON_GetArraySize(metadata) + 1, sizeof *s->text);
     if (!s->text) return fail(STATUS_FAILED, "no memory for %s", path);
     cJSON_ArrayForEach(entry, metadata) {
@@ -154,39 +175,69 @@ static enum status read_metadata(struct safetensors *s, const cJSON *metadata, c
     return STATUS_OK;
 }
 
-/* Entries may stand in any order in the header; in the file they follow each other. */
+/* -1 where there is no number: sorting needs an order among all. */
+static double offset_at(const cJSON *entry, int i) {
+    double at = cJSON_GetNumberValue(
+        cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(entry, "data_offsets"), i));
+    return at >= 0 ? at : -1;
+}
+
+/* Entries may stand in any order in the header; in the file they follow each other, an empty one
+ * before the one that begins where it is. */
 static int by_offset(const void *a, const void *b) {
     const cJSON *x = *(cJSON *const *)a, *y = *(cJSON *const *)b;
-    double from = cJSON_GetNumberValue(
-               cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(x, "data_offsets"), 0)),
-           other = cJSON_GetNumberValue(
-               cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(y, "data_offsets"), 0));
-    return (from > other) - (from < other);
+    for (int i = 0; i < 2; i++) {
+        double mine = offset_at(x, i), other = offset_at(y, i);
+        if (mine < other || mine > other) return mine < other ? -1 : 1;
+    }
+    return 0;
+}
+
+static int list_entries(const cJSON *top, const cJSON **entries) {
+    const cJSON *entry;
+    int n = 0;
+    cJSON_ArrayForEach(entry, top) {
+        if (strcmp(entry->string, METADATA) != 0) entries[n++] = entry;
+    }
+    qsort((void *)entries, (size_t)n, sizeof(const cJSON *), by_offset);
+    return n;
+}
+
+static enum status read_entries(struct safetensors *s, const cJSON *const *entries, int n,
+    const uint8_t *bytes, size_t room, const char *path) {
+    size_t offset = 0;
+    for (int i = 0; i < n; i++) {
+        TRY(read_entry(entries[i], &s->tensor[i], bytes, room, &offset, path));
+        s->n = i + 1;
+    }
+    return offset == room ? STATUS_OK : wrong(path, "bytes belong to no tensor");
 }
 
 static enum status read_tensors(
     struct safetensors *s, const cJSON *top, const uint8_t *bytes, size_t room, const char *path) {
-    int n = cJSON_GetArraySize(top), found = 0;
-    const cJSON *entry, **entries = calloc((size_t)n + 1, sizeof(cJSON *));
-    s->tensor = calloc((size_t)n + 1, sizeof *s->tensor);
-    enum status end = entries && s->tensor ? STATUS_OK : fail(STATUS_FAILED, "no memory: %s", path);
-    if (end == STATUS_OK) {
-        cJSON_ArrayForEach(entry, top) {
-            if (strcmp(entry->string, METADATA) != 0) entries[found++] = entry;
-        }
-        qsort((void *)entries, (size_t)found, sizeof *entries, by_offset);
+    size_t most = (size_t)cJSON_GetArraySize(top) + 1;
+    const cJSON **entries = calloc(most, sizeof(const cJSON *));
+    s->tensor = calloc(most, sizeof *s->tensor);
+    enum status end = fail(STATUS_FAILED, "no memory for %s", path);
+    if (entries && s->tensor) {
+        end = read_entries(s, entries, list_entries(top, entries), bytes, room, path);
     }
-    size_t offset = 0;
-    for (int i = 0; i < found && end == STATUS_OK; i++) {
-        end = read_entry(entries[i], &s->tensor[i], bytes, room, &offset, path);
-        if (end == STATUS_OK && safetensors_find(s, entries[i]->string)) {
-            end = wrong(path, "two tensors have the same name");
-        }
-        s->n = i + 1;
-    }
-    if (end == STATUS_OK && offset != room) end = wrong(path, "bytes belong to no tensor");
     free((void *)entries);
     return end;
+}
+
+/* Blanks may follow the object, nothing else. */
+static enum status read_header(
+    struct safetensors *out, const char *header, size_t length, const char *path) {
+    const char *at = header;
+    cJSON *json = cJSON_ParseWithLengthOpts(header, length, &at, 0);
+    out->json = json;
+    while (json && at < header + length && strchr(" \t\r\n", *at) && *at) at++;
+    if (!cJSON_IsObject(json) || at != header + length) {
+        return wrong(path, "its header is no JSON object");
+    }
+    if (has_twins(json)) return wrong(path, "two entries of its header have the same name");
+    return STATUS_OK;
 }
 
 static enum status read_all(struct safetensors *out, const char *path) {
@@ -199,8 +250,7 @@ static enum status read_all(struct safetensors *out, const char *path) {
     for (int i = 0; i < PREFIX && size >= PREFIX; i++) length |= (uint64_t)bytes[i] << (8 * i);
     if (size < PREFIX || length > size - PREFIX) return wrong(path, "it is cut short");
     if (length == 0 || bytes[PREFIX] != '{') return wrong(path, "it does not begin with a header");
-    out->json = cJSON_ParseWithLength((char *)bytes + PREFIX, length);
-    if (!cJSON_IsObject((cJSON *)out->json)) return wrong(path, "its header is no JSON object");
+    TRY(read_header(out, (const char *)bytes + PREFIX, length, path));
     const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(out->json, METADATA);
     if (metadata) TRY(read_metadata(out, metadata, path));
     /* The bytes move to the front, where they are aligned for floats. */

@@ -8,14 +8,13 @@
 static _Thread_local char message[512];
 
 /* By way of a copy: who adds to a failure names fail_message() among the arguments. */
-enum status fail(enum status code, const char *format, ...) {
+void fail_remember(const char *format, ...) {
     char text[sizeof message];
     va_list ap;
     va_start(ap, format);
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
     memcpy(message, text, sizeof text);
-    return code;
 }
 
 const char *fail_message(void) { return message; }

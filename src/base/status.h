@@ -22,8 +22,11 @@ enum status {
     STATUS_STOPPED      /* another worker failed first; nothing wrong here */
 };
 
-/* Remembers one line of explanation for this thread, at most 511 bytes, and returns `code`. */
-enum status fail(enum status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* fail(code, format, ...) is `code`, and remembers one line of explanation for this thread, at most
+ * 511 bytes. A macro, so that checkers see that what comes out is what went in. */
+#define fail(code, ...) (fail_remember(__VA_ARGS__), (code))
+
+void fail_remember(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The line that fail() of this thread remembered last; "" if there was none. */
 const char *fail_message(void);

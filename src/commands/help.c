@@ -10,8 +10,9 @@
 static void print_overview(void) {
     printf("huddle trains neural networks with many workers on one machine; one setting says how\n"
            "the workers huddle.\n\n");
-    for (const struct command *c = commands; c->name; c++)
+    for (const struct command *c = commands; c->name; c++) {
         printf("  %s\n      %s\n", c->usage, c->help);
+    }
     printf("\nA setting is group.name=value; the group \"run\" may be left out: strategy=easgd.\n"
            "`huddle help options` lists them all.\n");
 }

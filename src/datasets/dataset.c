@@ -249,8 +249,8 @@ static void values_compute(struct dataset *d, int normalize) {
     bytes_count(&d->train, count);
     int largest = largest_byte(count, channels);
     for (int c = 0; c < channels; c++) {
-        float *value = d->value + c * 256;
-        if (normalize == NORMALIZE_STANDARD) channel_standardize(value, count + c * 256);
+        float *value = d->value + (size_t)c * 256;
+        if (normalize == NORMALIZE_STANDARD) channel_standardize(value, count + (size_t)c * 256);
         if (normalize == NORMALIZE_STANDARD) continue;
         for (int b = 0; b < 256; b++) value[b] = (float)b / (float)(largest > 0 ? largest : 1);
     }
@@ -294,10 +294,11 @@ enum status dataset_open(struct dataset **out, const struct dataset_settings *se
     struct dataset *d = calloc(1, sizeof *d);
     if (!d) return fail(STATUS_FAILED, "no memory for a data set");
     enum status status = dataset_read(d, set);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
         dataset_close(d);
-    else
+    } else {
         *out = d;
+    }
     return status;
 }
 

@@ -70,10 +70,11 @@ enum status feeder_open(struct feeder **out, int threads) {
     f->thread = thread;
     ASSERT(pthread_mutex_init(&f->adding, NULL) == 0 && sem_init(&f->work, 0, 0) == 0);
     enum status status = threads_start(f);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
         feeder_close(f);
-    else
+    } else {
         *out = f;
+    }
     return status;
 }
 

@@ -42,8 +42,9 @@ static enum status gz_open(struct source *s) {
     s->gz = gzopen(s->path, "rb");
     if (!s->gz) return fail(STATUS_FAILED, "%s: no memory to unpack it", s->path);
     gzbuffer(s->gz, 1 << 17);
-    if (gzdirect(s->gz))
+    if (gzdirect(s->gz)) {
         return fail(STATUS_IO, "%s: not gzipped, though its name says so", s->path);
+    }
     return STATUS_OK;
 }
 
@@ -126,7 +127,7 @@ static void sizes_print(char text[64], int dims, const int *dim) {
 
 /* Reads the magic number and the sizes; *bytes is their product. */
 static enum status header_read(struct source *s, int dims, int *dim, uint64_t *bytes) {
-    uint8_t header[HEADER_BYTES];
+    uint8_t header[HEADER_BYTES] = {0};
     size_t size = 4 + 4 * (size_t)dims, got;
     TRY(source_read(s, header, size, &got));
     if (got >= 4) TRY(magic_check(s->path, big_endian(header), dims));
@@ -136,7 +137,7 @@ static enum status header_read(struct source *s, int dims, int *dim, uint64_t *b
     }
     *bytes = 1;
     for (int i = 0; i < dims; i++) {
-        uint32_t n = big_endian(header + 4 + 4 * i);
+        uint32_t n = big_endian(header + 4 + (size_t)4 * (size_t)i);
         if (n == 0 || n > INT_MAX || n > most_bytes / *bytes) {
             return fail(STATUS_IO,
                 "%s: its header gives dimension %d the size %" PRIu32 ", which cannot be", s->path,

@@ -76,12 +76,13 @@ static inline void channels_convert(float *restrict x, const uint8_t *restrict p
 /* The usual numbers of channels are constants here, for which the compiler makes tight loops. */
 static void pixels_convert(
     float *x, const uint8_t *pixels, const float *value, size_t n, size_t channels) {
-    if (channels == 1)
+    if (channels == 1) {
         channels_convert(x, pixels, value, n, 1);
-    else if (channels == 3)
+    } else if (channels == 3) {
         channels_convert(x, pixels, value, n, 3);
-    else
+    } else {
         channels_convert(x, pixels, value, n, channels);
+    }
 }
 
 static void sample_convert(
@@ -94,7 +95,7 @@ static void sample_convert(
 void dataset_batch(
     const struct dataset *d, const struct samples *part, int from, int n, struct batch *out) {
     ASSERT(from >= 0 && n >= 0 && n <= part->n - from);
-    for (int i = 0; i < n; i++) sample_convert(d, part, (size_t)(from + i), out, (size_t)i);
+    for (int i = 0; i < n; i++) sample_convert(d, part, (size_t)from + (size_t)i, out, (size_t)i);
     out->n = n;
 }
 
@@ -192,16 +193,19 @@ static enum status batch_open(struct batch *b, const struct samples *s, int n, s
     return STATUS_OK;
 }
 
+enum status loader_check(const struct dataset *d, const struct loader_settings *set) {
+    if (set->sampling != SAMPLING_SHARDS || set->workers <= d->train.n) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "%d workers cannot have a share each of the %d samples of %s: take fewer workers, or let "
+        "each draw from the whole set, data.sampling=whole",
+        set->workers, d->train.n, d->name);
+}
+
 enum status loader_open(struct loader **out, const struct dataset *d,
     const struct loader_settings *set, struct arena *arena) {
     ASSERT(set->batch > 0 && set->rank >= 0 && set->rank < set->workers && d->train.n > 0);
     *out = NULL;
-    if (set->sampling == SAMPLING_SHARDS && set->workers > d->train.n) {
-        return fail(STATUS_BAD_CONFIG,
-            "%d workers cannot have a share each of the %d samples of %s: take fewer workers, or "
-            "let each draw from the whole set",
-            set->workers, d->train.n, d->name);
-    }
+    TRY(loader_check(d, set));
     struct loader *l = arena_take(arena, sizeof *l);
     if (!l) return fail(STATUS_FAILED, "no memory for a loader");
     l->data = d;

@@ -32,6 +32,9 @@ struct batch {
     int n;      /* B */
 };
 
+/* STATUS_BAD_CONFIG when there are more shards than samples. */
+enum status loader_check(const struct dataset *d, const struct loader_settings *set);
+
 struct loader;
 
 /* The loader's memory comes from the arena and is touched here, so that it is near the worker who

@@ -86,8 +86,8 @@ static enum status record(
     gather_costs(run, r);
     if (!isfinite(score->loss)) {
         return fail(STATUS_DIVERGED,
-            "the answer's loss is not finite after %.2f epochs: a lower schedule.rate may help",
-            r->epochs);
+            "the run diverges, the loss is %g after %.2f epochs: a lower schedule.rate may help",
+            score->loss / score->samples, r->epochs);
     }
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
     TRY(folder_save(run, c->seat.w.q, shown));

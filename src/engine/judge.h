@@ -11,6 +11,6 @@ struct judgment {
 
 /* Opens the task that the settings name, with the checkpoint's weights, on all cores of the host. */
 enum status judge_checkpoint(const char *path, const struct settings *settings,
-    const struct task_ops *const *tasks, struct judgment *out);
+    const struct task_ops *const *kinds, struct judgment *out);
 
 #endif

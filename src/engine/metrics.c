@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 enum status metrics_open(struct metrics *m, const char *path) {
     m->file = fopen(path, "w");
     return m->file ? STATUS_OK : fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
@@ -35,20 +37,23 @@ static char *row_text(const struct run_result *r, long round, const struct note 
     return text;
 }
 
+static void accuracy_text(char *text, size_t n, double accuracy) {
+    if (isnan(accuracy)) {
+        snprintf(text, n, "-");
+    } else {
+        snprintf(text, n, "%.2f %%", 100 * accuracy);
+    }
+}
+
 static void print_row(struct metrics *m, const struct run_result *r) {
+    char accuracy[32];
+    accuracy_text(accuracy, sizeof accuracy, r->accuracy);
     if (m->rows++ == 0) {
-        printf("%8s %10s %12s %12s %10s %12s\n", "epoch", "seconds", "train loss", "loss",
+        log_numbers("%8s %10s %12s %12s %10s %12s\n", "epoch", "seconds", "train loss", "loss",
             "accuracy", "samples/s");
     }
-    printf("%8.2f %10.2f %12.5g %12.5g ", r->epochs, r->seconds, r->train_loss,
-        r->score.loss / r->score.samples);
-    if (isnan(r->accuracy)) {
-        printf("%10s", "-");
-    } else {
-        printf("%8.2f %%", 100 * r->accuracy);
-    }
-    printf(" %12.0f\n", r->samples / r->seconds);
-    fflush(stdout);
+    log_numbers("%8.2f %10.2f %12.5g %12.5g %10s %12.0f\n", r->epochs, r->seconds, r->train_loss,
+        r->score.loss / r->score.samples, accuracy, r->samples / r->seconds);
 }
 
 enum status metrics_row(
@@ -70,16 +75,16 @@ enum status metrics_close(struct metrics *m) {
 }
 
 void metrics_table(const struct run_result *r, const char *strategy, int workers) {
-    char accuracy[32] = "-";
-    if (!isnan(r->accuracy)) snprintf(accuracy, sizeof accuracy, "%.2f %%", 100 * r->accuracy);
-    printf("\n%-20s %s, %d workers\n", "strategy", strategy, workers);
-    printf("%-20s %s\n", "test accuracy", accuracy);
-    printf("%-20s %.5g\n", "test loss", r->score.loss / r->score.samples);
-    printf("%-20s %.0f\n", "samples/s", r->samples / r->seconds);
-    printf("%-20s %.2f\n", "seconds computing", r->computing);
-    printf("%-20s %.2f\n", "seconds exchanging", r->exchanging);
-    printf("%-20s %.2f\n", "seconds waiting", r->waiting);
-    printf("%-20s %.2f\n", "seconds loading", r->loading);
-    if (*r->path) printf("%-20s %s\n", "files", r->path);
-    fflush(stdout);
+    char accuracy[32];
+    accuracy_text(accuracy, sizeof accuracy, r->accuracy);
+    log_numbers(
+        "\n%-20s %s, %d worker%s\n", "strategy", strategy, workers, workers == 1 ? "" : "s");
+    log_numbers("%-20s %s\n", "test accuracy", accuracy);
+    log_numbers("%-20s %.5g\n", "test loss", r->score.loss / r->score.samples);
+    log_numbers("%-20s %.0f\n", "samples/s", r->samples / r->seconds);
+    log_numbers("%-20s %.2f\n", "seconds computing", r->computing);
+    log_numbers("%-20s %.2f\n", "seconds exchanging", r->exchanging);
+    log_numbers("%-20s %.2f\n", "seconds waiting", r->waiting);
+    log_numbers("%-20s %.2f\n", "seconds loading", r->loading);
+    if (*r->path) log_numbers("%-20s %s\n", "files", r->path);
 }

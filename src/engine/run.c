@@ -108,17 +108,22 @@ static enum status take_seat(struct run *run, struct crew *c) {
     return ops->join ? ops->join(run->strategy, w) : STATUS_OK;
 }
 
-/* The mean training loss of the round; training on from a loss that is no number is no use. */
-static enum status watch_loss(struct crew *c, double before) {
+/* A loss this many times the first (or 1, if that was less) does not come back. */
+static const double EXPLODED = 1e6;
+
+/* The mean training loss of the round; training on from one that is lost is no use. */
+static enum status watch_loss(struct run *run, struct crew *c, double before) {
     struct seat *s = &c->seat;
     double loss = s->learner->task->ops->loss(s->learner), samples = s->samples - before;
     if (!(samples > 0)) return STATUS_OK;
     c->loss_sum += loss * samples;
     c->losses += samples;
-    if (isfinite(loss)) return STATUS_OK;
+    atomic_store_explicit(&run->shown_loss, loss, memory_order_relaxed);
+    if (!(c->first_loss > 0)) c->first_loss = loss;
+    if (loss <= EXPLODED * fmax(c->first_loss, 1)) return STATUS_OK; /* false for NaN */
     return fail(STATUS_DIVERGED,
-        "the training loss is not finite after %ld steps: a lower schedule.rate may help",
-        s->w.steps);
+        "the run diverges, its training loss is %g after %ld steps: a lower schedule.rate may help",
+        loss, s->w.steps);
 }
 
 static enum status train(struct run *run, struct crew *c) {
@@ -131,7 +136,7 @@ static enum status train(struct run *run, struct crew *c) {
         TRY(run->strategy->ops->round(run->strategy, w));
         TRY(stream_sync(w->q));
         if (team_broken(run->team)) return STATUS_STOPPED;
-        TRY(watch_loss(c, before));
+        TRY(watch_loss(run, c, before));
         w->round++;
         if (team_end_round(run->team, w->rank)) TRY(evaluate_answer(run, c));
         if (team_broken(run->team)) return STATUS_STOPPED;
@@ -312,19 +317,23 @@ static enum status start_workers(struct run *run) {
     return STATUS_OK;
 }
 
-static void show_progress(const struct run *run) {
+static void show_progress(const struct run *run, double seconds) {
     double samples = (double)atomic_load_explicit(&run->shown_samples, memory_order_relaxed);
-    log_progress("%s  epoch %.2f of %g", run->set.strategy, samples / run->task->epoch,
-        (double)run->set.epochs);
+    double loss = atomic_load_explicit(&run->shown_loss, memory_order_relaxed);
+    char goal[32] = "";
+    if (run->set.epochs > 0) snprintf(goal, sizeof goal, " of %g", (double)run->set.epochs);
+    log_progress("%s  epoch %.2f%s  loss %.4g  %.0f samples/s", run->set.strategy,
+        samples / run->task->epoch, goal, loss, samples / seconds);
 }
 
 /* Waits for the workers, with a sign of life on a terminal. */
 static void join_workers(struct run *run) {
+    double start = clock_seconds();
     for (int r = 0; r < run->set.workers && run->crew[r].started; r++) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         do {
-            if (!run->setup->quiet) show_progress(run);
+            if (!run->setup->quiet) show_progress(run, clock_seconds() - start);
             until.tv_nsec += 200000000;
             until.tv_sec += until.tv_nsec / 1000000000;
             until.tv_nsec %= 1000000000;

@@ -24,6 +24,7 @@ struct crew {
     double waited;                           /* the same */
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */
+    double first_loss;       /* of the first round that had any */
 };
 
 struct run {
@@ -46,6 +47,7 @@ struct run {
     double next_evaluation; /* in samples */
     long steps;
     atomic_long shown_samples; /* the same as samples, for the progress line */
+    _Atomic double shown_loss; /* of whichever round ended last, likewise */
 
     /* The training clock; rank 0's while all have gathered. */
     double started, paused; /* clock_seconds at start; seconds spent on evaluations */

@@ -106,8 +106,9 @@ static void sum_few(float *sum, const float *dz, size_t columns, size_t rows, si
     for (size_t block = 0; block < rows; block += BLOCK) {
         size_t n = rows - block < BLOCK ? rows - block : BLOCK;
         float part[LINE] = {0};
-        for (size_t r = block; r < block + n; r++)
+        for (size_t r = block; r < block + n; r++) {
             for (size_t j = 0; j < columns; j++) part[j] += dz[r * c + j];
+        }
         for (size_t j = 0; j < columns; j++) sum[j] += part[j];
     }
 }
@@ -118,10 +119,11 @@ static void bias_grad_share(
     for (size_t at = from; at < to; at += LINE) {
         size_t n = to - at < LINE ? to - at : LINE;
         float sum[LINE];
-        if (n == LINE)
+        if (n == LINE) {
             sum_line(sum, dz + at, rows, c);
-        else
+        } else {
             sum_few(sum, dz + at, n, rows, c);
+        }
         for (size_t j = 0; j < n; j++) db[at + j] = beta == 0 ? sum[j] : beta * db[at + j] + sum[j];
     }
 }

@@ -56,7 +56,7 @@ size_t host_conv_workspace(const struct stream *q, const struct conv_shape *s) {
 /* Copies n floats. Short runs are copied by whole lines, which may write up to SLACK floats more;
  * not near `end`, behind which nothing may be read. */
 static inline void run_copy(float *to, const float *from, size_t n, const float *end) {
-    if (n > 4 * LINE || (size_t)(end - from) < n + SLACK) {
+    if (n > (size_t)4 * LINE || (size_t)(end - from) < n + SLACK) {
         memcpy(to, from, n * sizeof *to);
         return;
     }
@@ -95,10 +95,13 @@ static inline void window_read(
 static void columns_build(
     const struct conv_shape *s, float *columns, const float *x, const float *end, size_t n) {
     size_t row = taps(s);
-    for (size_t b = 0; b < n; b++, x += image_in(s))
-        for (int i = 0; i < s->out_h; i++)
-            for (int j = 0; j < s->out_w; j++, columns += row)
+    for (size_t b = 0; b < n; b++, x += image_in(s)) {
+        for (int i = 0; i < s->out_h; i++) {
+            for (int j = 0; j < s->out_w; j++, columns += row) {
                 window_read(s, columns, x, end, i * s->stride - s->top, j * s->stride - s->left);
+            }
+        }
+    }
 }
 
 /* The reverse of window_read: adds to the pixels that a row of columns was read from. */
@@ -123,10 +126,13 @@ static inline void window_add(
 static void columns_add(const struct conv_shape *s, float *x, const float *columns, size_t n) {
     size_t row = taps(s);
     memset(x, 0, n * image_in(s) * sizeof *x);
-    for (size_t b = 0; b < n; b++, x += image_in(s))
-        for (int i = 0; i < s->out_h; i++)
-            for (int j = 0; j < s->out_w; j++, columns += row)
+    for (size_t b = 0; b < n; b++, x += image_in(s)) {
+        for (int i = 0; i < s->out_h; i++) {
+            for (int j = 0; j < s->out_w; j++, columns += row) {
                 window_add(s, x, columns, i * s->stride - s->top, j * s->stride - s->left);
+            }
+        }
+    }
 }
 
 /* One convolution, or one of its gradients, as its shares see it. */

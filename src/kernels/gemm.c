@@ -8,16 +8,26 @@
 #else
 #include <string.h>
 #endif
-#if defined HAVE_DNNL || defined HAVE_CBLAS
+#ifdef _OPENMP
 #include <omp.h>
+#endif
+
+#if defined HAVE_DNNL || defined HAVE_CBLAS
+/* Both libraries take the team size of the calling thread. */
+static void team_set(int threads) {
+#ifdef _OPENMP
+    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+#else
+    (void)threads;
+#endif
+}
 #endif
 
 #if defined HAVE_DNNL
 
-/* oneDNN takes the team size of the calling thread. */
 static int product(int threads, int ta, int tb, int m, int n, int k, float alpha, const float *A,
     int lda, const float *B, int ldb, float beta, float *C, int ldc) {
-    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+    team_set(threads);
     return (int)dnnl_sgemm(
         ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
 }
@@ -26,7 +36,7 @@ static int product(int threads, int ta, int tb, int m, int n, int k, float alpha
 
 static int product(int threads, int ta, int tb, int m, int n, int k, float alpha, const float *A,
     int lda, const float *B, int ldb, float beta, float *C, int ldc) {
-    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+    team_set(threads);
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n,
         k, alpha, A, lda, B, ldb, beta, C, ldc);
     return 0;
@@ -111,7 +121,7 @@ int host_gemm_one(int threads, int ta, int tb, int m, int n, int k, float alpha,
     int lda, const float *B, int ldb, float beta, float *C, int ldc) {
     ASSERT(m >= 0 && n >= 0 && k >= 0);
     if (m == 0 || n == 0) return 0;
-    if (k == 0 || alpha == 0) {
+    if (k == 0) {
         rows_scale(m, n, beta, C, ldc);
         return 0;
     }
@@ -127,13 +137,15 @@ void host_gemm(struct stream *q, int count, int ta, int tb, int m, int n, int k,
     int bad = 0, threads = q->threads;
     if (threads > 1 && count >= threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(| : bad)
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count; i++) {
             bad |= host_gemm_one(1, ta, tb, m, n, k, alpha, A + (size_t)i * stride_a, lda,
                 B + (size_t)i * stride_b, ldb, beta, C + (size_t)i * stride_c, ldc);
+        }
     } else {
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count; i++) {
             bad |= host_gemm_one(threads, ta, tb, m, n, k, alpha, A + (size_t)i * stride_a, lda,
                 B + (size_t)i * stride_b, ldb, beta, C + (size_t)i * stride_c, ldc);
+        }
     }
     if (bad) stream_fail(q, "gemm of %d x %d x %d: the library gave status %d", m, n, k, bad);
 }

@@ -88,8 +88,8 @@ struct kernels {
         float beta, float *C, int ldc, size_t stride_c);
 
     /* y (rows, c) <- act(y + bias), bias (c) */
-    void (*bias_act)(struct stream *q, float *y, const float *bias, enum activation act,
-        size_t rows, int c);
+    void (*bias_act)(
+        struct stream *q, float *y, const float *bias, enum activation act, size_t rows, int c);
 
     /* dz <- dy act'(z), from y = act(z), all (n). dz may be dy. */
     void (*act_grad)(struct stream *q, float *dz, const float *dy, const float *y,
@@ -99,8 +99,7 @@ struct kernels {
     void (*act)(struct stream *q, float *y, const float *x, enum activation act, size_t n);
 
     /* db (c) <- beta db + column sums of dz (rows, c); beta = 0 does not read db. */
-    void (*bias_grad)(
-        struct stream *q, float *db, const float *dz, float beta, size_t rows, int c);
+    void (*bias_grad)(struct stream *q, float *db, const float *dz, float beta, size_t rows, int c);
 
     /* ---- images ---- */
 
@@ -121,8 +120,8 @@ struct kernels {
 
     /* y <- largest of each window, where <- its place in the window, row * size + column; the
      * first of equals. y and where are (batch, out_h, out_w, c). */
-    void (*maxpool_forward)(struct stream *q, const struct pool_shape *s, float *y, uint8_t *where,
-        const float *x);
+    void (*maxpool_forward)(
+        struct stream *q, const struct pool_shape *s, float *y, uint8_t *where, const float *x);
 
     /* dx (batch, h, w, c) <- the gradients of the windows, each at the place of its largest. */
     void (*maxpool_backward)(struct stream *q, const struct pool_shape *s, float *dx,
@@ -152,8 +151,8 @@ struct kernels {
         const float *logits, const int *label, float scale, int B, int C);
 
     /* right (B) <- 1 where the first largest logit is the label's and no logit is NaN, else 0. */
-    void (*right)(struct stream *q, float *right, const float *logits, const int *label, int B,
-        int C);
+    void (*right)(
+        struct stream *q, float *right, const float *logits, const int *label, int B, int C);
 
     /* out[0] <- sum of v (n), added in an order that does not depend on q->threads. */
     void (*total)(struct stream *q, float *out, const float *v, size_t n);

@@ -15,13 +15,14 @@ static inline void window_max(
     line_of_floats best = {0}, v = {0};
     line_of_ints place = {0};
     memcpy(&best, x, n * sizeof *x);
-    for (int i = 0; i < size; i++)
+    for (int i = 0; i < size; i++) {
         for (int j = 0; j < size; j++) {
             memcpy(&v, x + (size_t)i * row + (size_t)j * c, n * sizeof *x);
             line_of_ints more = (v > best) | ((v != v) & (best == best));
             best = (line_of_floats)((more & (line_of_ints)v) | (~more & (line_of_ints)best));
             place = (more & (i * size + j)) | (~more & place);
         }
+    }
     line_of_bytes bytes = __builtin_convertvector(place, line_of_bytes);
     memcpy(y, &best, n * sizeof *y);
     memcpy(where, &bytes, n);
@@ -35,15 +36,17 @@ static void forward_share(
     for (size_t r = from; r < to; r++) {
         size_t image = r / (size_t)s->out_h, top = r % (size_t)s->out_h * (size_t)s->stride;
         const float *at = x + (image * (size_t)s->h + top) * row;
-        for (size_t j = 0; j < (size_t)s->out_w; j++)
+        for (size_t j = 0; j < (size_t)s->out_w; j++) {
             for (size_t k = 0; k < c; k += LINE) {
                 size_t n = c - k < LINE ? c - k : LINE, out = r * out_row + j * c + k;
                 const float *first = at + j * step + k;
-                if (n == LINE) /* said apart, so that the copies are one instruction each */
+                if (n == LINE) { /* said apart, so that the copies are one instruction each */
                     window_max(y + out, where + out, first, s->size, row, c, LINE);
-                else
+                } else {
                     window_max(y + out, where + out, first, s->size, row, c, n);
+                }
             }
+        }
     }
 }
 
@@ -86,12 +89,13 @@ static void backward_share(size_t from, size_t to, const struct pool_shape *s, f
     for (size_t b = from; b < to; b++) {
         float *at = dx + b * image;
         if (!tiled) memset(at, 0, image * sizeof *at);
-        for (size_t i = 0; i < (size_t)s->out_h; i++)
+        for (size_t i = 0; i < (size_t)s->out_h; i++) {
             for (size_t j = 0; j < (size_t)s->out_w; j++) {
                 size_t out = ((b * (size_t)s->out_h + i) * (size_t)s->out_w + j) * c;
                 window_grad(at + i * step * row + j * step * c, dy + out, where + out, !tiled,
                     s->size, row, c);
             }
+        }
     }
 }
 

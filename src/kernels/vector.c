@@ -26,14 +26,15 @@ static void scale_share(size_t from, size_t to, float *y, float a, const float *
 /* A factor of 0 is not a product: 0 times NaN would be NaN. */
 void host_mix(struct stream *q, float *y, float a, float b, const float *x, size_t n) {
     if (q->failed != STATUS_OK) return;
-    if (a != 0 && b != 0)
+    if (a != 0 && b != 0) {
         SHARE(q, n, LINE, n, mix_share, y, a, b, x);
-    else if (a != 0)
+    } else if (a != 0) {
         SHARE(q, n, LINE, n, scale_share, y, a, y);
-    else if (b != 0)
+    } else if (b != 0) {
         SHARE(q, n, LINE, n, scale_share, y, b, x);
-    else
+    } else {
         SHARE(q, n, LINE, n, fill_share, y, 0);
+    }
 }
 
 static void diff_share(size_t from, size_t to, float *d, float a, const float *x, const float *y) {

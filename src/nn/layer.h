@@ -14,16 +14,16 @@ enum { LAYER_PARTS = 2, LAYER_WORDS = 6 };
 /* One layer of one model. Read-only once the model is open. */
 struct layer {
     const struct layer_ops *ops;
-    int position;                /* in the line, from 1 */
-    struct shape in, out;        /* of one sample */
-    int size, stride, same;      /* conv, pool: window; conv: 'same' padding */
-    int units;                   /* dense: outputs; conv: channels */
-    float rate;                  /* dropout: share that is dropped */
-    enum activation act;         /* conv, dense: the relu or tanh that follows, done in one pass */
-    int absorbed;                /* this layer's work is done by the one before it */
+    int position;           /* in the line, from 1 */
+    struct shape in, out;   /* of one sample */
+    int size, stride, same; /* conv, pool: window; conv: 'same' padding */
+    int units;              /* dense: outputs; conv: channels */
+    float rate;             /* dropout: share that is dropped */
+    enum activation act;    /* conv, dense: the relu or tanh that follows, done in one pass */
+    int absorbed;           /* this layer's work is done by the one before it */
     int parts;
-    int part[LAYER_PARTS];       /* its tensors, as indices into the model's */
-    struct range weight, bias;   /* the same, as ranges; n = 0 for none */
+    int part[LAYER_PARTS];     /* its tensors, as indices into the model's */
+    struct range weight, bias; /* the same, as ranges; n = 0 for none */
 };
 
 /* A pass of one net over one batch; what every call of a layer sees. */
@@ -63,8 +63,8 @@ struct layer_ops {
 
     /* Optional: none without. Number p's name ("weight"), dims and sizes; returns 0 past the last.
      * fan_in is 0 for what starts at zero. */
-    int (*part)(const struct layer *l, int p, const char **name, int *dims, int dim[4],
-        int *fan_in);
+    int (*part)(
+        const struct layer *l, int p, const char **name, int *dims, int dim[4], int *fan_in);
 
     /* Optional: 0 without. Bytes of `kept` for one sample; floats of workspace for a batch. */
     size_t (*kept_bytes)(const struct layer *l);

@@ -22,8 +22,9 @@ static void activation_forward(const struct layer *l, const struct pass *p, cons
 }
 
 static void activation_backward(const struct layer *l, const struct pass *p, const struct slot *s) {
-    if (s->din)
+    if (s->din) {
         p->q->kernels->act_grad(p->q, s->din, s->dout, s->out, l->ops->absorbs_into, floats(l, p));
+    }
 }
 
 const struct layer_ops layer_relu = {

@@ -29,17 +29,20 @@ static int ceil_div(int a, int b) { return a / b + (a % b != 0); }
 
 static enum status conv_infer(struct layer *l) {
     int h = l->in.h, w = l->in.w, stride = l->stride;
-    if (!l->same && (l->size > h || l->size > w))
+    if (!l->same && (l->size > h || l->size > w)) {
         return fail(STATUS_BAD_CONFIG,
             "a window of %d does not fit an input of %d x %d; use 'same' or a smaller window",
             l->size, h, w);
+    }
     /* Else padding would be most of what a window sees; and sizes stay small enough to add. */
-    if (l->same && (l->size > 2 * h + 1 || l->size > 2 * w + 1))
+    if (l->same && (l->size > 2 * h + 1 || l->size > 2 * w + 1)) {
         return fail(STATUS_BAD_CONFIG,
             "a window of %d is more than twice as large as its input of %d x %d", l->size, h, w);
-    if ((size_t)l->size * (size_t)l->size * (size_t)l->in.c > INT_MAX)
+    }
+    if ((size_t)l->size * (size_t)l->size * (size_t)l->in.c > INT_MAX) {
         return fail(STATUS_BAD_CONFIG, "a window of %d x %d x %d has too many values", l->size,
             l->size, l->in.c);
+    }
     l->out.h = l->same ? ceil_div(h, stride) : (h - l->size) / stride + 1;
     l->out.w = l->same ? ceil_div(w, stride) : (w - l->size) / stride + 1;
     l->out.c = l->units;
@@ -58,10 +61,10 @@ static int conv_part(
     return 1;
 }
 
-/* Zero rows before the first; the rest is below. */
+/* Zero rows before the first; the rest is below. None for 'valid', whose windows lie inside. */
 static int padding_before(const struct layer *l, int in, int out) {
     int total = (out - 1) * l->stride + l->size - in;
-    return l->same && total > 0 ? total / 2 : 0;
+    return total > 0 ? total / 2 : 0;
 }
 
 static struct conv_shape conv_shape_of(const struct layer *l, int batch) {
@@ -107,9 +110,10 @@ static void conv_backward(const struct layer *l, const struct pass *p, const str
     for (size_t r = 0; r < (size_t)p->replicas; r++, dz += out) {
         const float *x = p->x + r * p->stride;
         float *g = p->g + r * p->stride;
-        if (s->din) /* first: g may be x */
+        if (s->din) { /* first: g may be x */
             k->conv_grad_input(
                 p->q, &shape, s->din + r * in, dz, x + l->weight.offset, p->workspace);
+        }
         k->conv_grad_weight(
             p->q, &shape, g + l->weight.offset, p->beta, dz, s->in + r * in, p->workspace);
         k->bias_grad(p->q, g + l->bias.offset, dz, p->beta,

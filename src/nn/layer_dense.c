@@ -31,9 +31,10 @@ static void dense_forward(const struct layer *l, const struct pass *p, const str
     size_t in = (size_t)B * (size_t)inputs, out = (size_t)B * (size_t)units;
     k->gemm(p->q, p->replicas, 0, 1, B, units, inputs, 1, s->in, inputs, in,
         p->x + l->weight.offset, inputs, p->stride, 0, s->out, units, out);
-    for (size_t r = 0; r < (size_t)p->replicas; r++)
+    for (size_t r = 0; r < (size_t)p->replicas; r++) {
         k->bias_act(p->q, s->out + r * out, p->x + r * p->stride + l->bias.offset, l->act,
             (size_t)B, units);
+    }
 }
 
 static void dense_backward(const struct layer *l, const struct pass *p, const struct slot *s) {
@@ -45,14 +46,16 @@ static void dense_backward(const struct layer *l, const struct pass *p, const st
         k->act_grad(p->q, s->dscratch, s->dout, s->out, l->act, (size_t)p->replicas * out);
         dz = s->dscratch;
     }
-    if (s->din) /* first: g may be x */
+    if (s->din) { /* first: g may be x */
         k->gemm(p->q, p->replicas, 0, 0, B, inputs, units, 1, dz, units, out,
             p->x + l->weight.offset, inputs, p->stride, 0, s->din, inputs, in);
+    }
     k->gemm(p->q, p->replicas, 1, 0, units, inputs, B, 1, dz, units, out, s->in, inputs, in,
         p->beta, p->g + l->weight.offset, inputs, p->stride);
-    for (size_t r = 0; r < (size_t)p->replicas; r++)
+    for (size_t r = 0; r < (size_t)p->replicas; r++) {
         k->bias_grad(
             p->q, p->g + r * p->stride + l->bias.offset, dz + r * out, p->beta, (size_t)B, units);
+    }
 }
 
 const struct layer_ops layer_dense = {

@@ -9,10 +9,12 @@ static enum status dropout_parse(struct layer *l, int words, char *const word[])
     if (words != 2) return words_usage(l->ops->usage);
     char *end;
     l->rate = strtof(word[1], &end);
-    if (end == word[1] || *end)
+    if (end == word[1] || *end) {
         return fail(STATUS_BAD_CONFIG, "RATE is to be a number, not \"%s\"", word[1]);
-    if (!(l->rate >= 0 && l->rate < 1))
+    }
+    if (!(l->rate >= 0 && l->rate < 1)) {
         return fail(STATUS_BAD_CONFIG, "RATE = %s is not in 0 .. 1, 1 excluded", word[1]);
+    }
     return STATUS_OK;
 }
 
@@ -44,10 +46,11 @@ static void dropout_backward(const struct layer *l, const struct pass *p, const 
     const struct kernels *k = p->q->kernels;
     size_t n = floats(l, p);
     if (!s->din) return;
-    if (p->train)
+    if (p->train) {
         k->dropout(p->q, s->din, s->dout, s->kept, 1 - l->rate, n);
-    else
+    } else {
         k->act(p->q, s->din, s->dout, ACTIVATION_NONE, n);
+    }
 }
 
 const struct layer_ops layer_dropout = {

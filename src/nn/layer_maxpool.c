@@ -6,20 +6,23 @@
 enum { WINDOW_MOST = 16 }; /* a place in the window is kept as one byte */
 
 static enum status maxpool_parse(struct layer *l, int words, char *const word[]) {
-    if (words != 2 && !(words == 4 && words_are_pair(words, word, 2, "stride")))
+    if (words != 2 && !(words == 4 && words_are_pair(words, word, 2, "stride"))) {
         return words_usage(l->ops->usage);
+    }
     TRY(words_number(word[1], "SIZE", &l->size));
-    if (l->size > WINDOW_MOST)
+    if (l->size > WINDOW_MOST) {
         return fail(STATUS_BAD_CONFIG, "SIZE = %d is not in 1 .. %d", l->size, WINDOW_MOST);
+    }
     l->stride = l->size;
     return words == 4 ? words_number(word[3], "stride", &l->stride) : STATUS_OK;
 }
 
 static enum status maxpool_infer(struct layer *l) {
-    if (l->size > l->in.h || l->size > l->in.w)
+    if (l->size > l->in.h || l->size > l->in.w) {
         return fail(STATUS_BAD_CONFIG,
             "a window of %d does not fit an input of %d x %d; use a smaller window", l->size,
             l->in.h, l->in.w);
+    }
     l->out.h = (l->in.h - l->size) / l->stride + 1;
     l->out.w = (l->in.w - l->size) / l->stride + 1;
     l->out.c = l->in.c;

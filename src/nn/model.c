@@ -40,47 +40,55 @@ static enum status item_read(struct item *it, const char *line, int position) {
     size_t size;
     const char *at = item_find(line, position, &size);
     memset(it, 0, sizeof *it);
-    if (size == 0)
+    if (size == 0) {
         return fail(STATUS_BAD_CONFIG,
             "model.layers: layer %d is empty; layers are divided by "
             "one comma, with none at the end",
             position);
-    if (size > ITEM_MOST)
+    }
+    if (size > ITEM_MOST) {
         return fail(STATUS_BAD_CONFIG,
             "model.layers: layer %d \"%.20s...\" is too long; layers are divided by commas",
             position, at);
+    }
     memcpy(it->text, at, size);
     memcpy(it->letters, at, size);
     char *rest = it->letters;
     for (char *word; (word = strtok_r(rest, " \t\r\n", &rest)); it->words++) {
-        if (it->words == LAYER_WORDS)
+        if (it->words == LAYER_WORDS) {
             return fail(STATUS_BAD_CONFIG, "model.layers: layer %d \"%s\": too many words",
                 position, it->text);
+        }
         it->word[it->words] = word;
     }
     return STATUS_OK;
 }
 
 static const struct preset *preset_find(const char *name) {
-    for (const struct preset *p = presets; p->name; p++)
+    for (const struct preset *p = presets; p->name; p++) {
         if (!strcmp(p->name, name)) return p;
+    }
     return NULL;
 }
 
 static const struct layer_ops *kind_find(const char *name) {
-    for (int i = 0; layer_kinds[i]; i++)
+    for (int i = 0; layer_kinds[i]; i++) {
         if (!strcmp(layer_kinds[i]->name, name)) return layer_kinds[i];
+    }
     return NULL;
 }
 
 /* What the user may have meant. A single word may have been meant as a preset. */
 static const char *nearest_name(const char *word, int presets_too) {
     const char *nearest = layer_kinds[0]->name;
-    for (int i = 1; layer_kinds[i]; i++)
-        if (text_distance(layer_kinds[i]->name, word) < text_distance(nearest, word))
+    for (int i = 1; layer_kinds[i]; i++) {
+        if (text_distance(layer_kinds[i]->name, word) < text_distance(nearest, word)) {
             nearest = layer_kinds[i]->name;
-    for (const struct preset *p = presets; presets_too && p->name; p++)
+        }
+    }
+    for (const struct preset *p = presets; presets_too && p->name; p++) {
         if (text_distance(p->name, word) < text_distance(nearest, word)) nearest = p->name;
+    }
     return nearest;
 }
 
@@ -105,11 +113,13 @@ static enum status part_add(struct model *m, struct layer *l, int p) {
     const char *name;
     int fan_in;
     size_t n = 1;
-    if (!l->ops->part || !l->ops->part(l, p, &name, &part->dims, part->dim, &fan_in))
+    if (!l->ops->part || !l->ops->part(l, p, &name, &part->dims, part->dim, &fan_in)) {
         return STATUS_OK;
+    }
     for (int i = 0; i < part->dims; i++) n *= (size_t)part->dim[i];
-    if (n > PARAMETERS_MOST - m->parameters)
+    if (n > PARAMETERS_MOST - m->parameters) {
         return fail(STATUS_BAD_CONFIG, "the model would have more than 2^31 parameters");
+    }
     snprintf(part->name, sizeof part->name, "%d.%s.%s", l->position, l->ops->name, name);
     part->range = (struct range){m->floats, n};
     *(p == 0 ? &l->weight : &l->bias) = part->range;
@@ -123,9 +133,10 @@ static enum status part_add(struct model *m, struct layer *l, int p) {
 static enum status layer_place(struct model *m, struct layer *l) {
     l->in = l->position == 1 ? m->in : l[-1].out;
     TRY(l->ops->infer(l));
-    if (shape_size(l->out) > INT_MAX)
+    if (shape_size(l->out) > INT_MAX) {
         return fail(STATUS_BAD_CONFIG, "its output of %d x %d x %d is too large", l->out.h,
             l->out.w, l->out.c);
+    }
     for (int p = 0; p < LAYER_PARTS; p++) TRY(part_add(m, l, p));
     return STATUS_OK;
 }
@@ -153,11 +164,13 @@ static enum status model_take(struct model *m, const char *layers) {
     const char *line = preset ? preset->layers : layers;
     size_t size = strlen(line) + 1;
     m->layers = 1;
-    if (line[strspn(line, " \t\r\n")] == 0)
+    if (line[strspn(line, " \t\r\n")] == 0) {
         return fail(STATUS_BAD_CONFIG, "model.layers is empty; try model.layers=2nn");
+    }
     for (const char *c = line; *c; c++) m->layers += *c == ',';
-    if (m->layers > LAYERS_MOST)
+    if (m->layers > LAYERS_MOST) {
         return fail(STATUS_BAD_CONFIG, "model.layers: more than %d layers", LAYERS_MOST);
+    }
     m->line = arena_take(&m->arena, size);
     m->layer = arena_take(&m->arena, (size_t)m->layers * sizeof *m->layer);
     m->part = arena_take(&m->arena, (size_t)m->layers * LAYER_PARTS * sizeof *m->part);
@@ -170,13 +183,15 @@ static enum status model_build(struct model *m, const char *layers) {
     TRY(model_take(m, layers));
     for (int i = 1; i <= m->layers; i++) TRY(layer_open(m, i));
     size_t last = shape_size(m->layer[m->layers - 1].out);
-    if (last != (size_t)m->classes)
+    if (last != (size_t)m->classes) {
         return fail(STATUS_BAD_CONFIG,
             "model.layers: the last layer gives %zu numbers for %d classes; end with \"dense %d\"",
             last, m->classes, m->classes);
-    if (m->parameters == 0)
+    }
+    if (m->parameters == 0) {
         return fail(STATUS_BAD_CONFIG,
             "model.layers: there is nothing to learn; use at least one conv or dense");
+    }
     return STATUS_OK;
 }
 
@@ -219,8 +234,9 @@ static void part_init(
 
 void model_init(const struct model *m, uint32_t seed, float *x) {
     memset(x, 0, m->floats * sizeof *x);
-    for (int i = 0; i < m->layers; i++)
+    for (int i = 0; i < m->layers; i++) {
         for (int p = 0; p < m->layer[i].parts; p++) part_init(m, &m->layer[i], p, seed, x);
+    }
 }
 
 /* Adds to a text of n bytes, of which *used are in use; what does not fit is cut off. */

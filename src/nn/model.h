@@ -35,15 +35,15 @@ struct part {
 struct layer; /* layer.h */
 
 struct model {
-    char *line;            /* the layers as the user wrote them, presets spelled out */
-    struct shape in;       /* of one sample */
-    int classes;           /* logits of the last layer */
+    char *line;      /* the layers as the user wrote them, presets spelled out */
+    struct shape in; /* of one sample */
+    int classes;     /* logits of the last layer */
     int layers, parts;
-    struct layer *layer;   /* [layers] */
-    struct part *part;     /* [parts] */
-    size_t floats;         /* of x: every part starts on 256 bytes, the gaps are zero and stay so */
-    size_t parameters;     /* without the gaps */
-    struct arena arena;    /* owns all of the above */
+    struct layer *layer; /* [layers] */
+    struct part *part;   /* [parts] */
+    size_t floats;       /* of x: every part starts on 256 bytes, the gaps are zero and stay so */
+    size_t parameters;   /* without the gaps */
+    struct arena arena;  /* owns all of the above */
 };
 
 /* A preset's line, or NULL; and the presets in order until NULL, for the help. */

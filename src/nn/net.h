@@ -13,8 +13,8 @@ struct net;
 
 /* For batches of up to `batch` samples, on q. The memory is the device's, until it closes; the
  * struct itself is freed by net_close. rank keys the dropout masks. */
-enum status net_open(struct net **out, const struct model *m, struct stream *q, int batch,
-    uint32_t seed, int rank);
+enum status net_open(
+    struct net **out, const struct model *m, struct stream *q, int batch, uint32_t seed, int rank);
 void net_close(struct net *n);
 
 /* Bytes of device memory that net_open takes. */

@@ -10,10 +10,12 @@ enum status words_number(const char *word, const char *what, int *value) {
     char *end;
     errno = 0;
     long n = strtol(word, &end, 10);
-    if (end == word || *end)
+    if (end == word || *end) {
         return fail(STATUS_BAD_CONFIG, "%s is to be a whole number, not \"%s\"", what, word);
-    if (errno || n < 1 || n > LARGEST)
+    }
+    if (errno || n < 1 || n > LARGEST) {
         return fail(STATUS_BAD_CONFIG, "%s = %s is not in 1 .. %d", what, word, LARGEST);
+    }
     *value = (int)n;
     return STATUS_OK;
 }

@@ -78,6 +78,17 @@ static const struct option_group groups[] = {
 
 /* ---- the task --------------------------------------------------------------------------------- */
 
+static struct loader_settings loading(const struct classify *t, int rank) {
+    return (struct loader_settings){
+        .seed = t->setup.seed,
+        .rank = rank,
+        .workers = t->setup.workers,
+        .batch = t->data.batch,
+        .sampling = t->data.sampling,
+        .reshuffle = t->data.reshuffle,
+    };
+}
+
 static enum status classify_open(struct task *base, const struct task_setup *setup) {
     struct classify *t = (struct classify *)base;
     t->setup = *setup;
@@ -92,6 +103,8 @@ static enum status classify_open(struct task *base, const struct task_setup *set
         .seed = setup->seed,
     };
     TRY(dataset_open(&t->dataset, &set));
+    const struct loader_settings each = loading(t, 0);
+    TRY(loader_check(t->dataset, &each));
     const struct samples *train = &t->dataset->train;
     struct shape in = {train->h, train->w, train->c};
     TRY(model_open(&t->model, t->layers.layers, in, train->classes));
@@ -140,14 +153,7 @@ static void classify_describe(const struct task *base, char *text, size_t n) {
 /* ---- learners --------------------------------------------------------------------------------- */
 
 static enum status open_loader(struct classifier *l, struct classify *t) {
-    struct loader_settings set = {
-        .seed = t->setup.seed,
-        .rank = l->base.rank,
-        .workers = t->setup.workers,
-        .batch = t->data.batch,
-        .sampling = t->data.sampling,
-        .reshuffle = t->data.reshuffle,
-    };
+    struct loader_settings set = loading(t, l->base.rank);
     TRY(loader_open(&l->loader, t->dataset, &set, &l->arena));
     return feeder_add(t->feeder, l->loader);
 }
