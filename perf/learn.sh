@@ -39,7 +39,7 @@ goal() {
 }
 
 cnn="model.layers=mnist_cnn strategy=easgd workers=4 easgd.mode=async easgd.tau=10 data.batch=32"
-cnn="$cnn epochs=4 schedule.rate=0.03"
+cnn="$cnn epochs=4 schedule.rate=0.05 schedule.use=step step.at=3 step.factor=0.2"
 
 # shellcheck disable=SC2086 # settings have no blanks
 goal "2nn, allreduce, 10 epochs" least 97.5 \

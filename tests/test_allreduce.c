@@ -88,7 +88,7 @@ Test(allreduce, is_stable_up_to_the_bound_of_one_worker) {
     for (int i = 0; i < 2; i++) {
         struct seen seen;
         run_words(&seen, NULL,
-            "run.strategy=allreduce run.workers=4 quadratic.n=1 schedule.rate=%g run.steps=300",
+            "run.strategy=allreduce run.workers=4 quadratic.n=1 schedule.rate=%g run.steps=200",
             rates[i]);
         cr_assert(seen.end == STATUS_OK, "%s", seen.why);
         double loss = seen.result.score.loss / seen.result.score.samples / 0.5;

@@ -508,22 +508,29 @@ Test(easgd, a_run_that_diverges_says_so) {
             "run.strategy=easgd easgd.mode=%s run.workers=4 schedule.rate=30 run.steps=3000",
             mode ? "sync" : "async");
         cr_assert(seen.end == STATUS_DIVERGED, "%d: %s", (int)seen.end, seen.why);
-        cr_assert(strstr(seen.why, "training loss is not finite") != NULL, "%s", seen.why);
+        cr_assert(strstr(seen.why, "diverges, its training loss") != NULL, "%s", seen.why);
         cr_assert(strstr(seen.why, "schedule.rate") != NULL, "%s", seen.why);
         seen_close(&seen);
     }
 }
 
 /* Without curvature the loss is 0 wherever a replica is, until it is nowhere; a spring this hard
- * drives the two ends apart, and the center's end is judged before another step notices. */
-Test(easgd, an_answer_that_is_no_number_is_no_success) {
-    struct seen seen;
-    run_words(&seen, NULL,
-        "run.strategy=easgd easgd.tau=1 easgd.beta=1000 run.workers=1 quadratic.h_min=0 "
-        "quadratic.h_max=0 quadratic.sigma=1 quadratic.samples=1 run.eval_every=1 run.steps=100");
-    cr_assert(seen.end == STATUS_DIVERGED, "%d: %s", (int)seen.end, seen.why);
-    cr_assert(strstr(seen.why, "answer's loss is not finite") != NULL, "%s", seen.why);
-    seen_close(&seen);
+ * drives the two ends apart. Evaluated every round, the center's end is judged before another step
+ * notices; else that step does. */
+Test(easgd, what_is_no_number_is_no_success) {
+    static const char *const every[] = {"1", "1e9"};
+    static const char *const words[] = {"diverges, the loss is", "diverges, its training loss is"};
+    for (int i = 0; i < 2; i++) {
+        struct seen seen;
+        run_words(&seen, NULL,
+            "run.strategy=easgd easgd.tau=1 easgd.beta=1000 run.workers=1 quadratic.h_min=0 "
+            "quadratic.h_max=0 quadratic.sigma=1 quadratic.samples=1 run.steps=100 "
+            "run.eval_every=%s",
+            every[i]);
+        cr_assert(seen.end == STATUS_DIVERGED, "%d: %s", (int)seen.end, seen.why);
+        cr_assert(strstr(seen.why, words[i]) != NULL, "%s", seen.why);
+        seen_close(&seen);
+    }
 }
 
 /* ---- the same bits -------------------------------------------------------------------------- */
@@ -552,16 +559,35 @@ Test(easgd, fixed_order_gives_the_same_bits_again) {
     check_bits("run.order=fixed easgd.mode=sync", 3, KEPT, 8);
 }
 
-/* Evaluations make everybody gather; the order after that is to be the same too. */
+/* Evaluations make everybody gather; the order after that is to be the same too, and so is what
+ * each takes the others to have done, which is what the rate follows. */
 Test(easgd, fixed_order_gives_the_same_bits_with_evaluations) {
     for (int i = 1; i < 5; i++) {
         const char *like = "run.order=fixed easgd.mode=async quadratic.samples=50 "
-                           "run.eval_every=0.7 run.max_lag=";
+                           "run.eval_every=0.7 schedule.use=warmup warmup.epochs=100 "
+                           "run.max_lag=";
         char how[160];
         for (int lag = 0; lag < 3; lag++) {
             snprintf(how, sizeof how, "%s%d", like, lag);
             check_bits(how, MANY[i], 100, 60);
         }
+    }
+}
+
+/* Nothing orders these workers but the ends of their rounds: one may end its next round while
+ * another still comes from the evaluation. */
+Test(easgd, fixed_order_gives_the_same_rates_after_evaluations) {
+    const char *words = "run.strategy=alone run.order=fixed run.workers=8 quadratic.n=10 "
+                        "quadratic.spread=1 quadratic.samples=16 run.eval_every=1 run.steps=60 "
+                        "schedule.use=warmup warmup.epochs=1000";
+    for (int i = 0; i < 4; i++) {
+        struct seen a, b;
+        run_words(&a, NULL, "%s", words);
+        run_words(&b, NULL, "%s", words);
+        cr_assert(a.end == STATUS_OK && b.end == STATUS_OK, "%s%s", a.why, b.why);
+        cr_assert_eq(seen_differ(&a, &b), -1);
+        seen_close(&a);
+        seen_close(&b);
     }
 }
 

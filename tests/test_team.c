@@ -810,6 +810,8 @@ static int tell_met(void *with, int rank, int met) {
 static void body_tells(struct crowd *c, struct worker *w, struct member *m) {
     for (int k = 0; k < 30; k++) {
         int meets = k % 3 == 0;
+        if (k % 2) team_sum1(w, 1); /* between rounds: none of the round's */
+        team_start_round(c->team, w->rank);
         if (meets) team_sum1(w, 1);
         dawdle(m);
         team_end_round(c->team, w->rank);

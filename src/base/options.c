@@ -214,15 +214,28 @@ static enum status set_choice(const struct setting *s, const struct option *o, i
     return bad_value(s, o);
 }
 
+/* What inih would take for a comment or could not hold in a line must not get in. */
+enum { WIDTH = 100, WORD_MOST = 150 };
+
+static int can_be_written(const char *value) {
+    if (value[strcspn(value, ";#\n\r")]) return 0;
+    for (size_t word = strcspn(value, " "); *value; word = strcspn(value, " ")) {
+        if (word > WORD_MOST) return 0;
+        value += word + strspn(value + word, " ");
+    }
+    return 1;
+}
+
 static enum status set_field(const struct setting *s, const struct option *o, void *field) {
     char *end;
     if (o->type == OPTION_CHOICE) return set_choice(s, o, field);
     if (o->type == OPTION_TEXT) {
         if (strlen(s->value) >= (size_t)o->hi) return bad_value(s, o);
-        if (s->value[strcspn(s->value, ";#\n\r")]) {
+        if (!can_be_written(s->value)) {
             return fail(STATUS_BAD_CONFIG,
-                "%s: %s.%s holds a ; or # or a line break, which config.ini could not keep",
-                s->where, s->group, s->name);
+                "%s: %s.%s holds a ; or # or a line break or a word of more than %d letters, which "
+                "config.ini could not keep",
+                s->where, s->group, s->name, WORD_MOST);
         }
         memcpy(field, s->value, strlen(s->value) + 1);
         return STATUS_OK;
@@ -349,11 +362,11 @@ static void value_text(const struct option *o, const void *field, char *text, si
 
 /* inih reads lines of limited length: a long value goes on in lines that start with a blank. */
 static void write_value(FILE *f, const char *text) {
-    enum { WIDTH = 100 };
     while (strlen(text) > WIDTH) {
         size_t cut = WIDTH;
         while (cut > 0 && text[cut] != ' ') cut--;
-        if (cut == 0) break;
+        if (cut == 0) cut = strcspn(text, " ");
+        if (!text[cut]) break;
         fprintf(f, "%.*s\n    ", (int)cut, text);
         text += cut + 1;
     }

@@ -128,8 +128,9 @@ static enum status read_entry(const cJSON *entry, struct safetensor *t, const ui
     const cJSON *shape = cJSON_GetObjectItemCaseSensitive(entry, "shape");
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
     t->name = entry->string;
-    if (cJSON_IsObject(entry) && has_twins(entry))
+    if (cJSON_IsObject(entry) && has_twins(entry)) {
         return wrong(path, "a tensor says a thing twice");
+    }
     if (!cJSON_IsString(dtype) || strcmp(dtype->valuestring, "F32") != 0) {
         return wrong(path, "a tensor is not of type F32");
     }
@@ -138,7 +139,7 @@ static enum status read_entry(const cJSON *entry, struct safetensor *t, const ui
     }
     size_t n = 1;
     const cJSON *dim;
-    cJSON_ArrayForEach(dim, shape) {
+    cJSON_ArrayForEach (dim, shape) {
         if (t->dims == DIMS_MOST) return wrong(path, "a tensor has more than 4 dimensions");
         if (!cJSON_IsNumber(dim) || !(dim->valuedouble >= 0 && dim->valuedouble <= 0x1p31 - 1) ||
             dim->valuedouble != (double)(int)dim->valuedouble) {
@@ -168,7 +169,7 @@ static enum status read_metadata(struct safetensors *s, const cJSON *metadata, c
     }
     s->text = calloc((size_t)cJSON_GetArraySize(metadata) + 1, sizeof *s->text);
     if (!s->text) return fail(STATUS_FAILED, "no memory for %s", path);
-    cJSON_ArrayForEach(entry, metadata) {
+    cJSON_ArrayForEach (entry, metadata) {
         if (!cJSON_IsString(entry)) return wrong(path, "__metadata__ holds more than text");
         s->text[s->ntexts++] = (struct safetensors_text){entry->string, entry->valuestring};
     }
@@ -196,7 +197,7 @@ static int by_offset(const void *a, const void *b) {
 static int list_entries(const cJSON *top, const cJSON **entries) {
     const cJSON *entry;
     int n = 0;
-    cJSON_ArrayForEach(entry, top) {
+    cJSON_ArrayForEach (entry, top) {
         if (strcmp(entry->string, METADATA) != 0) entries[n++] = entry;
     }
     qsort((void *)entries, (size_t)n, sizeof(const cJSON *), by_offset);
@@ -233,7 +234,7 @@ static enum status read_header(
     cJSON *json = cJSON_ParseWithLengthOpts(header, length, &at, 0);
     out->json = json;
     while (json && at < header + length && strchr(" \t\r\n", *at) && *at) at++;
-    if (!cJSON_IsObject(json) || at != header + length) {
+    if (!json || !cJSON_IsObject(json) || at != header + length) {
         return wrong(path, "its header is no JSON object");
     }
     if (has_twins(json)) return wrong(path, "two entries of its header have the same name");

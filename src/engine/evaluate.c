@@ -96,13 +96,18 @@ static enum status record(
     return STATUS_OK;
 }
 
-/* The next round's progress counts from here, where all know how many samples there were. */
-static void begin_again(struct run *run, struct crew *c) {
-    struct seat *s = &c->seat;
+/* The next round's progress counts from here. Nobody is past the next meeting, so the run's counts
+ * stand still and all read the same. */
+static void count_from_here(const struct run *run, struct seat *s) {
     s->samples_at_gather = s->samples;
     s->all_at_gather = run->samples;
     s->steps_at_gather = s->w.steps;
     s->all_steps_at_gather = run->steps;
+}
+
+/* What the evaluation cost is not training. */
+static void exclude_costs(struct crew *c) {
+    struct seat *s = &c->seat;
     c->excluded_exchange += s->ledger.exchange - c->spent.exchange;
     c->excluded_wait += s->ledger.lock_wait - c->spent.lock_wait;
     c->excluded_wait += team_waited(s->w.team, s->w.rank) - c->waited;
@@ -124,8 +129,9 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
         TRY(record(run, c, &score, shown, gathered));
         run->paused += clock_seconds() - gathered;
     }
+    count_from_here(run, &c->seat);
     team_sum1(w, 0); /* nobody goes on before rank 0 has decided */
     if (team_broken(w->team)) return STATUS_STOPPED;
-    begin_again(run, c);
+    exclude_costs(c);
     return STATUS_OK;
 }

@@ -133,6 +133,7 @@ static enum status train(struct run *run, struct crew *c) {
     team_part(run->team, w->rank);
     while (!run->stop) {
         double before = c->seat.samples;
+        team_start_round(run->team, w->rank);
         TRY(run->strategy->ops->round(run->strategy, w));
         TRY(stream_sync(w->q));
         if (team_broken(run->team)) return STATUS_STOPPED;

@@ -211,13 +211,14 @@ static void wait_to_run(struct team *t, struct seat_of_team *p) {
     p->waited += clock_seconds() - start;
 }
 
+void team_start_round(struct team *t, int rank) { t->seat[rank].met = 0; }
+
 int team_end_round(struct team *t, int rank) {
     struct seat_of_team *p = &t->seat[rank];
     pthread_mutex_lock(&t->lock);
     wait_turn(t, rank);
     p->rounds++;
     if (t->set.round_ended && t->set.round_ended(t->set.with, rank, p->met)) t->gathering = 1;
-    p->met = 0;
     p->phase = t->gathering ? PARKED : PACED;
     settle(t);
     pass_turn(t, rank);

@@ -48,6 +48,9 @@ void team_give_turn(struct team *t, int rank);
 int team_meet(struct team *t, int rank);
 void team_part(struct team *t, int rank);
 
+/* The start of a round: meetings before it, of an evaluation say, are not the round's. */
+void team_start_round(struct team *t, int rank);
+
 /* The end of a round: keeps the pace and, if somebody asked to gather, waits for all to come to
  * the end of a round. True when all have gathered. */
 int team_end_round(struct team *t, int rank);

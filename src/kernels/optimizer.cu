@@ -4,7 +4,7 @@
 
 static __global__ void sgd_kernel(float *x, const float *g, const struct step *step, size_t n) {
     float eta = step->rate;
-    FOR_EACH(i, n) x[i] = x[i] - eta * g[i];
+    FOR_EACH (i, n) x[i] = x[i] - eta * g[i];
 }
 
 void cuda_sgd(struct stream *q, float *x, const float *g, const struct step *step, size_t n) {
@@ -14,7 +14,7 @@ void cuda_sgd(struct stream *q, float *x, const float *g, const struct step *ste
 static __global__ void momentum_kernel(
     float *x, float *v, const float *g, float delta, const struct step *step, size_t n) {
     float eta = step->rate;
-    FOR_EACH(i, n) {
+    FOR_EACH (i, n) {
         v[i] = delta * v[i] - eta * g[i];
         x[i] = x[i] + v[i];
     }
@@ -27,7 +27,7 @@ void cuda_momentum(struct stream *q, float *x, float *v, const float *g, float d
 
 static __global__ void look_ahead_kernel(
     float *y, const float *x, float delta, const float *v, size_t n) {
-    FOR_EACH(i, n) y[i] = x[i] + delta * v[i];
+    FOR_EACH (i, n) y[i] = x[i] + delta * v[i];
 }
 
 void cuda_look_ahead(

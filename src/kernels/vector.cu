@@ -3,7 +3,7 @@
 #include "kernels/cuda_stream.cuh"
 
 static __global__ void fill_kernel(float *y, float a, size_t n) {
-    FOR_EACH(i, n) y[i] = a;
+    FOR_EACH (i, n) y[i] = a;
 }
 
 void cuda_fill(struct stream *q, float *y, float a, size_t n) {
@@ -12,7 +12,7 @@ void cuda_fill(struct stream *q, float *y, float a, size_t n) {
 
 /* A factor of 0 is not a product: 0 times NaN would be NaN. */
 static __global__ void mix_kernel(float *y, float a, float b, const float *x, size_t n) {
-    FOR_EACH(i, n) {
+    FOR_EACH (i, n) {
         float kept = a != 0 ? a * y[i] : 0, added = b != 0 ? b * x[i] : 0;
         y[i] = kept + added;
     }
@@ -23,7 +23,7 @@ void cuda_mix(struct stream *q, float *y, float a, float b, const float *x, size
 }
 
 static __global__ void diff_kernel(float *d, float a, const float *x, const float *y, size_t n) {
-    FOR_EACH(i, n) d[i] = a * (x[i] - y[i]);
+    FOR_EACH (i, n) d[i] = a * (x[i] - y[i]);
 }
 
 void cuda_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n) {
@@ -31,7 +31,7 @@ void cuda_diff(struct stream *q, float *d, float a, const float *x, const float 
 }
 
 static __global__ void elastic_kernel(float *x, float *c, float alpha, size_t n) {
-    FOR_EACH(i, n) {
+    FOR_EACH (i, n) {
         float d = alpha * (x[i] - c[i]);
         x[i] = x[i] - d;
         c[i] = c[i] + d;
