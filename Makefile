@@ -63,7 +63,7 @@ EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch
 all: $(BUILD)/huddle $(CU:%=$(BUILD)/%.o) ## build huddle, and the CUDA kernels where there is nvcc
 
 $(BUILD)/huddle: $(OBJ)
-	$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+	@echo '  LINK  $@'; $(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 # Objects depend on the flags they were made with: a change of CC, DEBUG or a library rebuilds them.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)

@@ -104,6 +104,13 @@ static inline struct program program_run(const char *const *argument) {
     return p;
 }
 
+/* False in a container without /dev/pts, say. */
+static inline int program_has_terminals(void) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal >= 0) close(terminal);
+    return terminal >= 0;
+}
+
 /* The same with stderr on a terminal; stdout goes into a file. */
 static inline struct program program_run_on_terminal(const char *const *argument) {
     struct program p = {0};

@@ -621,6 +621,7 @@ static int check_terminal_lines(char *text, int *wipes) {
 
 Test(huddle, a_terminal_gets_a_line_of_progress) {
     int wipes = 0;
+    if (!program_has_terminals()) cr_skip_test("this machine gives no pseudo-terminals");
     setenv("NO_COLOR", "1", 1);
     struct program p =
         program_on_terminal("train", "folder=@/runs", "seconds=0.5", "epochs=0", "eval_every=1");
@@ -636,6 +637,7 @@ Test(huddle, a_terminal_gets_a_line_of_progress) {
 }
 
 Test(huddle, colors_are_for_terminals_that_want_them) {
+    if (!program_has_terminals()) cr_skip_test("this machine gives no pseudo-terminals");
     struct program p = program_on_terminal("train", "strategy=easg");
     cr_assert(p.code == 2 && has_prefix(p.err, "\033[31merror\033[0m "), "%s", p.err);
     program_close(&p);

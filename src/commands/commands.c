@@ -9,6 +9,11 @@
 const struct command commands[] = {
     {"train", "huddle train [file.ini] [group.name=value ...]",
         "train; no settings: a demonstration", command_train},
+    {"resume", "huddle resume runs/<name> [group.name=value ...]",
+        "go on with a run that was stopped, from its newest state", command_resume},
+    {"verify-resume", "huddle verify-resume [file.ini] [group.name=value ...]",
+        "check that a stopped and resumed run gives the bits of one that never stopped",
+        command_verify_resume},
     {"evaluate", "huddle evaluate runs/<name>/checkpoint.safetensors [group.name=value ...]",
         "judge saved weights", command_evaluate},
     {"help", "huddle help [train|evaluate|strategies|<strategy>|models|options]", "say more",

@@ -12,6 +12,8 @@ struct command {
 extern const struct command commands[]; /* until a NULL name; commands.c */
 
 enum status command_train(int words, char **word);
+enum status command_resume(int words, char **word);
+enum status command_verify_resume(int words, char **word);
 enum status command_evaluate(int words, char **word);
 enum status command_help(int words, char **word);
 

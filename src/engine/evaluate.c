@@ -90,15 +90,16 @@ static enum status record(
             score->loss / score->samples, r->epochs);
     }
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
-    TRY(folder_save(run, c->seat.w.q, shown));
-    run->stop = is_over(run, r);
-    run->next_evaluation = run->samples + (double)run->set.eval_every * run->task->epoch;
-    return STATUS_OK;
+    double every = (double)run->set.eval_every * run->task->epoch;
+    run->next_evaluation = (floor(run->samples / every) + 1) * every;
+    run->interrupted = run->setup->interrupt && *run->setup->interrupt;
+    run->stop = is_over(run, r) || run->interrupted;
+    return folder_save(run, c->seat.w.q, shown);
 }
 
 /* The next round's progress counts from here. Nobody is past the next meeting, so the run's counts
  * stand still and all read the same. */
-static void count_from_here(const struct run *run, struct seat *s) {
+void count_from_here(const struct run *run, struct seat *s) {
     s->samples_at_gather = s->samples;
     s->all_at_gather = run->samples;
     s->steps_at_gather = s->w.steps;

@@ -1,12 +1,14 @@
 /* folder.c -- runs/<name>/: what a run leaves behind. */
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "engine/checkpoint.h"
 #include "engine/run_inside.h"
+#include "engine/state.h"
 
 static void write_config(const struct run *run, FILE *f) {
     options_write(f, "run", run_options, &run->set);
@@ -58,8 +60,14 @@ static enum status save_config(const struct run *run) {
 
 enum status folder_open(struct run *run) {
     char path[512];
-    TRY(make_folder(run->set.folder));
-    TRY(name_folder(run));
+    if (run->setup->resume) {
+        snprintf(
+            run->result.path, sizeof run->result.path, "%s/%s", run->set.folder, run->set.name);
+        TRY(state_open(run));
+    } else {
+        TRY(make_folder(run->set.folder));
+        TRY(name_folder(run));
+    }
     TRY(save_config(run));
     snprintf(path, sizeof path, "%s/metrics.jsonl", run->result.path);
     return metrics_open(&run->metrics, path);
@@ -75,21 +83,34 @@ static char *config_text(const struct run *run) {
     return text;
 }
 
-enum status folder_save(struct run *run, struct stream *q, struct vec answer) {
+/* The answer of this evaluation, and once more under another name while none was better. */
+static enum status save_answer(struct run *run, const float *x, const char *config) {
+    const struct run_result *r = &run->result;
+    double worth = isnan(r->accuracy) ? -r->score.loss : r->accuracy;
     char path[512];
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", r->path);
+    TRY(checkpoint_write(path, run->task, x, config));
+    if (worth <= run->best) return STATUS_OK;
+    run->best = worth;
+    snprintf(path, sizeof path, "%s/best.safetensors", r->path);
+    return checkpoint_write(path, run->task, x, config);
+}
+
+enum status folder_save(struct run *run, struct stream *q, struct vec answer) {
     if (!*run->result.path) return STATUS_OK;
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", run->result.path);
     float *x = malloc(answer.n * sizeof *x);
     char *config = config_text(run);
-    enum status end = fail(STATUS_FAILED, "no memory for %s", path);
+    enum status end = fail(STATUS_FAILED, "no memory to save the answer");
     if (x && config) {
         stream_copy(q, x, answer.at, answer.n * sizeof *x);
         end = stream_sync(q);
-        if (end == STATUS_OK) end = checkpoint_write(path, run->task, x, config);
+        if (end == STATUS_OK) end = save_answer(run, x, config);
     }
     free(x);
     free(config);
-    return end;
+    if (end != STATUS_OK || (run->samples < run->next_save && !run->stop)) return end;
+    run->next_save = run->samples + (double)run->set.save_every * run->task->epoch;
+    return state_save(run, q);
 }
 
 enum status folder_finish(const struct run *run) {

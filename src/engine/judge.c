@@ -30,7 +30,7 @@ static enum status judge(struct bench *b, const char *path, const struct setting
     openmp_settle(b->machine->cores);
     TRY(device_open(&b->device, &device_host, 0, b->machine->cores));
     TRY(stream_open(&b->q, b->device));
-    TRY(ops->learner_open(b->task, &b->learner, 0, b->q));
+    TRY(ops->learner_open(b->task, &b->learner, 0, b->q, 0));
     x.n = b->task->floats;
     TRY(device_alloc(b->device, (void **)&x.at, x.n * sizeof *x.at));
     TRY(checkpoint_read(path, b->task, x.at));

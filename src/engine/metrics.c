@@ -5,12 +5,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
 enum status metrics_open(struct metrics *m, const char *path) {
-    m->file = fopen(path, "w");
-    return m->file ? STATUS_OK : fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+    m->file = fopen(path, m->bytes > 0 ? "r+" : "w");
+    if (m->file && ftruncate(fileno(m->file), m->bytes) == 0 &&
+        fseek(m->file, m->bytes, SEEK_SET) == 0) {
+        return STATUS_OK;
+    }
+    return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
 /* JSON has no NaN: cJSON writes null. */
@@ -48,7 +53,7 @@ static void accuracy_text(char *text, size_t n, double accuracy) {
 static void print_row(struct metrics *m, const struct run_result *r) {
     char accuracy[32];
     accuracy_text(accuracy, sizeof accuracy, r->accuracy);
-    if (m->rows++ == 0) {
+    if (m->printed++ == 0) {
         log_numbers("%8s %10s %12s %12s %10s %12s\n", "epoch", "seconds", "train loss", "loss",
             "accuracy", "samples/s");
     }
@@ -58,12 +63,14 @@ static void print_row(struct metrics *m, const struct run_result *r) {
 
 enum status metrics_row(
     struct metrics *m, const struct run_result *r, long round, const struct note *notes, int n) {
+    m->rows++;
     if (!m->quiet) print_row(m, r);
     if (!m->file) return STATUS_OK;
     char *text = row_text(r, round, notes, n);
     if (!text) return fail(STATUS_FAILED, "no memory for a row of metrics");
     int written = fprintf(m->file, "%s\n", text) > 0 && fflush(m->file) == 0;
     free(text);
+    m->bytes = ftell(m->file);
     if (written) return STATUS_OK;
     return fail(STATUS_IO, "cannot write metrics.jsonl: %s", strerror(errno));
 }

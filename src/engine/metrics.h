@@ -10,8 +10,11 @@
 struct metrics {
     FILE *file; /* metrics.jsonl; NULL: none */
     int rows, quiet;
+    int printed; /* rows on stdout */
+    long bytes;  /* of the file, up to the last row */
 };
 
+/* A run that goes on keeps the first m->bytes of the file, the rows up to where it was saved. */
 enum status metrics_open(struct metrics *m, const char *path);
 
 /* One evaluation: to the file, flushed, and to stdout. notes: means over workers. */

@@ -1,5 +1,6 @@
 #include "run.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/text.h"
 #include "devices/openmp.h"
 #include "engine/run_inside.h"
+#include "engine/state.h"
 
 const struct option run_options[] = {
     {"name", OPTION_TEXT, offsetof(struct run_settings, name), 0, 0, 64,
@@ -30,7 +32,7 @@ const struct option run_options[] = {
         NULL},
     {"max_lag", OPTION_INT, offsetof(struct run_settings, max_lag), 4, 0, 1e9,
         "rounds that the fastest may be ahead; 0: any number", NULL},
-    {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 30, 0, 1e9,
+    {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 40, 0, 1e9,
         "stop after; an epoch is samples drawn by all over the set's size; 0: no limit", NULL},
     {"steps", OPTION_INT, offsetof(struct run_settings, steps), 0, 0, 2e9,
         "stop after so many steps, mean over the workers; 0: no limit", NULL},
@@ -40,6 +42,10 @@ const struct option run_options[] = {
         "stop at this accuracy; 0: no limit", NULL},
     {"eval_every", OPTION_REAL, offsetof(struct run_settings, eval_every), 5, 1e-6, 1e9,
         "epochs from evaluation to evaluation", NULL},
+    {"save_every", OPTION_REAL, offsetof(struct run_settings, save_every), 0, 0, 1e9,
+        "epochs from saved state to saved state, at the evaluation that follows; 0: each", NULL},
+    {"keep", OPTION_INT, offsetof(struct run_settings, keep), 2, 1, 1000, "saved states to keep",
+        NULL},
     {"judge", OPTION_CHOICE, offsetof(struct run_settings, judge), 0, 0, 1,
         "answer|replica: evaluate the strategy's answer, or the first worker's own replica", NULL},
     {0},
@@ -99,13 +105,16 @@ static enum status take_seat(struct run *run, struct crew *c) {
     settle_down(run, c);
     TRY(device_open(&s->device, &device_host, 0, run->place[w->rank].threads));
     TRY(stream_open(&w->q, s->device));
-    TRY(run->task->ops->learner_open(run->task, &s->learner, w->rank, w->q));
+    TRY(run->task->ops->learner_open(
+        run->task, &s->learner, w->rank, w->q, state_drawn(run, w->rank)));
     TRY(claim_vectors(run, c));
     if (ops->local_size) {
         w->mine = calloc(1, ops->local_size);
         if (!w->mine) return fail(STATUS_FAILED, "no memory for worker %d", w->rank);
     }
-    return ops->join ? ops->join(run->strategy, w) : STATUS_OK;
+    if (ops->join) TRY(ops->join(run->strategy, w));
+    if (run->numbers) TRY(state_restore(run, c));
+    return STATUS_OK;
 }
 
 /* A loss this many times the first (or 1, if that was less) does not come back. */
@@ -128,8 +137,9 @@ static enum status watch_loss(struct run *run, struct crew *c, double before) {
 
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
+    count_from_here(run, &c->seat);
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
-    if (w->rank == 0) run->started = clock_seconds();
+    if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
     team_part(run->team, w->rank);
     while (!run->stop) {
         double before = c->seat.samples;
@@ -172,7 +182,13 @@ static struct tally take_tally(const struct run *run, const struct seat *s, int 
     return (struct tally){s->all_at_gather + since, (double)s->all_steps_at_gather + steps};
 }
 
-/* At each round's end, under the team's lock: is it time to gather? */
+static int is_interrupted(const struct run *run) {
+    return run->setup->interrupt && *run->setup->interrupt;
+}
+
+/* At each round's end, under the team's lock: is it time to gather? In fixed order rounds end rank
+ * after rank: asking at rank 0's stops all at the same one, so that no gathering, asked for or not,
+ * changes who meets whom when. */
 static int round_ended(void *with, int rank, int met) {
     struct run *run = with;
     struct seat *s = &run->crew[rank].seat;
@@ -182,8 +198,9 @@ static int round_ended(void *with, int rank, int met) {
     s->samples_told = s->samples;
     s->steps_told = s->w.steps;
     atomic_store_explicit(&run->shown_samples, (long)run->samples, memory_order_relaxed);
+    if (set->order == ORDER_FIXED && rank != 0) return 0;
     struct tally done = take_tally(run, s, met);
-    return done.samples >= run->next_evaluation ||
+    return is_interrupted(run) || done.samples >= run->next_evaluation ||
            (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
            (set->steps > 0 && done.steps >= (double)set->steps * set->workers) ||
            (set->seconds > 0 &&
@@ -288,8 +305,9 @@ static enum status run_open(struct run *run) {
     TRY(open_team(run));
     TRY(open_strategy(run, strategy));
     run->next_evaluation = (double)run->set.eval_every * run->task->epoch;
+    run->best = -DBL_MAX;
     run->metrics.quiet = run->setup->quiet;
-    return run->setup->quiet ? STATUS_OK : folder_open(run);
+    return run->setup->quiet && !*run->set.name ? STATUS_OK : folder_open(run);
 }
 
 static void say_what(const struct run *run) {
@@ -361,6 +379,7 @@ static void run_close(struct run *run) {
     }
     if (run->strategy && run->strategy->ops->close) run->strategy->ops->close(run->strategy);
     free(run->strategy);
+    safetensors_close(&run->state);
     team_close(run->team);
     task_close(run->task);
     schedules_close(&run->schedules);
@@ -377,6 +396,10 @@ static enum status run_go(struct run *run) {
     TRY(verdict(run));
     TRY(metrics_close(&run->metrics));
     TRY(folder_finish(run));
+    if (run->interrupted) {
+        return fail(
+            STATUS_INTERRUPTED, "stopped early; `huddle resume %s` goes on", run->result.path);
+    }
     if (!run->setup->quiet) metrics_table(&run->result, run->set.strategy, run->set.workers);
     return STATUS_OK;
 }

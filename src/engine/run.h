@@ -6,6 +6,8 @@
 #ifndef RUN_H
 #define RUN_H
 
+#include <signal.h>
+
 #include "engine/schedule.h"
 #include "engine/strategy.h"
 #include "tasks/task.h"
@@ -13,8 +15,8 @@
 /* Group "run". */
 struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[64];
-    int workers, seed, order, max_lag, steps, judge, threads, bind;
-    float epochs, seconds, target, eval_every;
+    int workers, seed, order, max_lag, steps, judge, threads, bind, keep;
+    float epochs, seconds, target, eval_every, save_every;
 };
 extern const struct option run_options[];
 extern const struct option topology_options[]; /* of the same struct */
@@ -31,7 +33,13 @@ struct run_setup {
      * last round is over and all vectors are still there. */
     void (*finished)(void *with, const struct worker *w);
     void *with;
-    int quiet; /* prints nothing and leaves no folder */
+    int quiet; /* prints nothing; leaves no folder, unless run.name is set */
+
+    /* Goes on with the run whose folder the settings name, from its newest state. */
+    int resume;
+
+    /* Optional. Once it is not 0 the run is saved and ends with STATUS_INTERRUPTED. */
+    const volatile sig_atomic_t *interrupt;
 };
 
 struct run_result {

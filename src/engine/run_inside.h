@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/arena.h"
+#include "base/safetensors.h"
 #include "engine/metrics.h"
 #include "engine/run.h"
 #include "engine/seat.h"
@@ -45,6 +46,7 @@ struct run {
     /* Told at each round's end, under the team's lock. */
     double samples;         /* drawn by all workers */
     double next_evaluation; /* in samples */
+    double next_save;       /* the same */
     long steps;
     atomic_long shown_samples; /* the same as samples, for the progress line */
     _Atomic double shown_loss; /* of whichever round ended last, likewise */
@@ -52,12 +54,22 @@ struct run {
     /* The training clock; rank 0's while all have gathered. */
     double started, paused; /* clock_seconds at start; seconds spent on evaluations */
     int stop;               /* this was the last evaluation */
+    int interrupted;        /* and it came because somebody asked */
+    double best;            /* accuracy so far, or minus the loss */
+    int turn;               /* whose it was when all had gathered */
+
+    /* A run that goes on: the saved state, and the numbers in it; NULL otherwise. */
+    struct safetensors state;
+    const char *numbers;
     struct run_result result;
 };
 
 /* After all have gathered, on every worker: the answer is judged, rank 0 records and decides
  * whether to go on. */
 enum status evaluate_answer(struct run *run, struct crew *c);
+
+/* The next round's progress counts from here, on the worker's own thread. */
+void count_from_here(const struct run *run, struct seat *s);
 
 /* Folder, config.ini, checkpoint, summary. */
 enum status folder_open(struct run *run);

@@ -11,6 +11,7 @@ enum { CHUNK = 1 << 18 }; /* floats: 1 MiB */
 
 struct shared {
     struct team *team;
+    struct shared *next; /* of the team's */
     const char *name;
     int home;
     struct vec v;
@@ -41,7 +42,21 @@ enum status shared_open(
     TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
     s->v.n = from.n;
     memcpy(s->v.at, from.at, from.n * sizeof *from.at);
+    team_add_shared(team, s);
     return STATUS_OK;
+}
+
+struct shared *shared_next(const struct shared *s) {
+    return s->next;
+}
+const char *shared_name(const struct shared *s) { return s->name; }
+struct vec shared_vec(const struct shared *s) {
+    return s->v;
+}
+void shared_set_next(struct shared *s, struct shared *next) { s->next = next; }
+
+void shared_set_version(struct shared *s, double version) {
+    for (int k = 0; k < s->chunks; k++) s->chunk[k].version = (long)version;
 }
 
 void shared_close(struct shared *s) {

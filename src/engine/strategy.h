@@ -18,6 +18,16 @@ struct strategy {
     const struct strategy_ops *ops;
 };
 
+/* A number of a struct that a resumed run needs. Pointers and vectors are not listed: vectors are
+ * claimed as STATE. */
+enum field_type { FIELD_INT, FIELD_LONG, FIELD_FLOAT, FIELD_DOUBLE };
+
+struct field {
+    const char *name;
+    enum field_type type;
+    size_t at; /* offsetof the field */
+};
+
 struct strategy_ops {
     const char *name;             /* "easgd": the file, the option group, the value of `strategy` */
     const char *summary;          /* one line for the list */
@@ -26,6 +36,10 @@ struct strategy_ops {
     size_t size;                  /* of the strategy's struct */
     size_t local_size;            /* of w->mine, zeroed before join; 0 for none */
     const struct option *options; /* until OPTION_END; NULL for none */
+
+    /* Until a NULL name; NULL for none: the numbers of the strategy's struct, its options aside,
+     * and of w->mine that change while it runs. */
+    const struct field *fields, *local_fields;
 
     /* Required. One round on w's thread, while the others do theirs. */
     enum status (*round)(struct strategy *s, struct worker *w);

@@ -39,6 +39,8 @@ struct team {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t all_parted;
     int culprit, turn, arrived, gathering;
+    int turn_at_gathering;
+    struct shared *shared, *last_shared;
     struct seat_of_team seat[TEAM_MOST];
 };
 
@@ -222,6 +224,7 @@ int team_end_round(struct team *t, int rank) {
     p->phase = t->gathering ? PARKED : PACED;
     settle(t);
     pass_turn(t, rank);
+    if (p->gathered) t->turn_at_gathering = t->turn; /* this was the last to come */
     if (p->phase != RUNS) wait_to_run(t, p);
     int gathered = p->gathered && !t->broken;
     p->gathered = 0;
@@ -283,6 +286,19 @@ void team_close(struct team *t) {
 int team_size(const struct team *t) { return t->set.size; }
 struct comm *team_comm(struct team *t) {
     return t->comm;
+}
+int team_turn_at_gathering(const struct team *t) { return t->turn_at_gathering; }
+void team_restore_turn(struct team *t, int turn) { t->turn = turn; }
+void team_restore_rounds(struct team *t, int rank, long rounds) { t->seat[rank].rounds = rounds; }
+
+void team_add_shared(struct team *t, struct shared *s) {
+    if (t->last_shared) shared_set_next(t->last_shared, s);
+    if (!t->shared) t->shared = s;
+    t->last_shared = s;
+}
+
+struct shared *team_shared(const struct team *t) {
+    return t->shared;
 }
 double team_waited(const struct team *t, int rank) { return t->seat[rank].waited; }
 uint32_t team_seed(const struct team *t) { return t->set.seed; }

@@ -66,6 +66,21 @@ int team_culprit(const struct team *t); /* who broke it first; -1: nobody. When 
 /* Seconds that this worker has waited in the calls above, ever; its own thread asks. */
 double team_waited(const struct team *t, int rank);
 
+/* For saving and going on: whose turn it was when all had gathered last (fixed order), and how many
+ * rounds each had finished; restored before the first event. */
+int team_turn_at_gathering(const struct team *t);
+void team_restore_turn(struct team *t, int turn);
+void team_restore_rounds(struct team *t, int rank, long rounds);
+
+/* The shared vectors that are open, first to last; main thread, or when all have gathered. */
+void team_add_shared(struct team *t, struct shared *s);
+struct shared *team_shared(const struct team *t);
+struct shared *shared_next(const struct shared *s);
+const char *shared_name(const struct shared *s);
+struct vec shared_vec(const struct shared *s);
+void shared_set_next(struct shared *s, struct shared *next);
+void shared_set_version(struct shared *s, double version);
+
 struct comm *team_comm(struct team *t);
 uint32_t team_seed(const struct team *t);
 int team_is_fixed(const struct team *t);

@@ -152,9 +152,10 @@ static void classify_describe(const struct task *base, char *text, size_t n) {
 
 /* ---- learners --------------------------------------------------------------------------------- */
 
-static enum status open_loader(struct classifier *l, struct classify *t) {
+static enum status open_loader(struct classifier *l, struct classify *t, uint64_t drawn) {
     struct loader_settings set = loading(t, l->base.rank);
     TRY(loader_open(&l->loader, t->dataset, &set, &l->arena));
+    loader_seek(l->loader, drawn);
     return feeder_add(t->feeder, l->loader);
 }
 
@@ -173,15 +174,19 @@ static enum status open_buffers(struct classifier *l, struct classify *t) {
 }
 
 static enum status classify_learner_open(
-    struct task *base, struct learner **out, int rank, struct stream *q) {
+    struct task *base, struct learner **out, int rank, struct stream *q, uint64_t drawn) {
     struct classify *t = (struct classify *)base;
     struct classifier *l = calloc(1, sizeof *l);
     *out = (struct learner *)l;
     if (!l) return fail(STATUS_FAILED, "no memory for a learner");
     l->base = (struct learner){.task = base, .rank = rank, .q = q};
-    TRY(open_loader(l, t));
+    TRY(open_loader(l, t, drawn));
     TRY(net_open(&l->net, t->model, q, t->data.batch, t->setup.seed, rank));
     return open_buffers(l, t);
+}
+
+static uint64_t classify_drawn(const struct learner *l) {
+    return loader_drawn(((const struct classifier *)l)->loader);
 }
 
 /* The feeder may still be filling this loader's batches: the task closes it first of all. */
@@ -285,6 +290,7 @@ const struct task_ops task_classify = {
     .tensor = classify_tensor,
     .write_options = classify_write_options,
     .learner_open = classify_learner_open,
+    .drawn = classify_drawn,
     .learner_close = classify_learner_close,
     .grad = classify_grad,
     .loss = classify_loss,

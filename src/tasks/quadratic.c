@@ -124,12 +124,18 @@ static enum status fill_bowl(struct bowl *l, const struct quadratic *t) {
 }
 
 static enum status quadratic_learner_open(
-    struct task *base, struct learner **out, int rank, struct stream *q) {
+    struct task *base, struct learner **out, int rank, struct stream *q, uint64_t drawn) {
+    (void)drawn; /* the noise is keyed by the number of the step */
     struct bowl *l = calloc(1, sizeof *l);
     *out = (struct learner *)l;
     if (!l) return fail(STATUS_FAILED, "no memory for a learner");
     l->base = (struct learner){.task = base, .rank = rank, .q = q};
     return fill_bowl(l, (struct quadratic *)base);
+}
+
+static uint64_t quadratic_drawn(const struct learner *l) {
+    (void)l;
+    return 0;
 }
 
 static void draw_noise(struct bowl *l, const struct quadratic *t, uint32_t number) {
@@ -202,6 +208,7 @@ const struct task_ops task_quadratic = {
     .tensor = quadratic_tensor,
     .write_options = quadratic_write_options,
     .learner_open = quadratic_learner_open,
+    .drawn = quadratic_drawn,
     .learner_close = quadratic_learner_close,
     .grad = quadratic_grad,
     .loss = quadratic_loss,

@@ -65,8 +65,11 @@ struct task_ops {
     /* Writes "[group]" sections: every option as it is in force. */
     void (*write_options)(const struct task *t, FILE *f);
 
-    /* On the worker's thread, with its stream. */
-    enum status (*learner_open)(struct task *t, struct learner **out, int rank, struct stream *q);
+    /* On the worker's thread, with its stream. drawn: samples that it had drawn when the run that
+     * goes on was saved; drawn() says how many it has. */
+    enum status (*learner_open)(
+        struct task *t, struct learner **out, int rank, struct stream *q, uint64_t drawn);
+    uint64_t (*drawn)(const struct learner *l);
     void (*learner_close)(struct learner *l);
 
     /* g <- gradient of the mean loss of the next batch at x; returns the range it is for. step is
