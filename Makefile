@@ -42,7 +42,8 @@ endif
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes \
             -Wmissing-prototypes -Wwrite-strings -Wvla -Wundef -Wpointer-arith -Wcast-qual -Wformat=2 \
             $(if $(has_openmp),,-Wno-unknown-pragmas) $(if $(WERROR),-Werror)
-OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ffp-contract=off
+OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ffp-contract=off \
+            -fno-math-errno
 CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
           $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(DEBUG),-DDEBUG)

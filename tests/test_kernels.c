@@ -166,6 +166,38 @@ Test(kernels, optimizers_follow_their_equations) {
     }
 }
 
+/* With rho, the betas and eta powers of 2 and t = 1 all but the root and the quotient are exact. */
+Test(kernels, rmsprop_and_adam_follow_their_equations) {
+    const struct step step = {.rate = 0.5f, .number = 0};
+    FOR_ALL(n, q) {
+        float *x = guard_ints(n, 1, 100), *s = guard_ints(n, 2, 50), *g = guard_ints(n, 3, 100);
+        float *x2 = guard_ints(n, 1, 100), *m2 = guard_ints(n, 4, 100), *s2 = guard_ints(n, 2, 50);
+        double *rms = doubles(n), *rms_s = doubles(n);
+        double *adam = doubles(n), *mean = doubles(n), *square = doubles(n);
+        for (size_t i = 0; i < n; i++) {
+            double xi = small_int(i, 1, 100), gi = small_int(i, 3, 100), si = small_int(i, 2, 50);
+            s[i] += 50, s2[i] += 50;
+            rms_s[i] = 0.75 * (si + 50) + 0.25 * gi * gi;
+            rms[i] = xi - 0.5 * gi / (sqrt(rms_s[i] + 3) + 7);
+            mean[i] = 0.25 * small_int(i, 4, 100) + 0.75 * gi;
+            square[i] = 0.5 * (si + 50) + 0.5 * gi * gi;
+            adam[i] = xi - 0.5 * mean[i] / 0.75 / (sqrt(square[i] / 0.5 + 5) + 2);
+        }
+        k->rmsprop(&q, x, s, g, 0.75f, 3, 7, &step, n);
+        k->adam(&q, x2, m2, s2, g, 0.25f, 0.5f, 5, 2, &step, n);
+        CHECK_EXACT(s, rms_s, n, "rmsprop's mean square");
+        CHECK_EXACT(m2, mean, n, "adam's mean");
+        CHECK_EXACT(s2, square, n, "adam's mean square");
+        check_close(x, rms, n, 2e-5, 0, "rmsprop, %zu", n);
+        check_close(x2, adam, n, 2e-5, 0, "adam, %zu", n);
+        float *const all[] = {x, s, g, x2, m2, s2};
+        for (int i = 0; i < 6; i++) cr_assert(guard_holds(all[i], n));
+        for (int i = 0; i < 6; i++) guard_free(all[i]);
+        double *const wanted[] = {rms, rms_s, adam, mean, square};
+        for (int i = 0; i < 5; i++) free(wanted[i]);
+    }
+}
+
 static double act_of(double z, enum activation act) {
     return act == ACTIVATION_RELU ? (z > 0 ? z : 0) : act == ACTIVATION_TANH ? tanh(z) : z;
 }

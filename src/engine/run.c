@@ -60,12 +60,25 @@ const struct option topology_options[] = {
 };
 
 const struct option optimizer_options[] = {
-    {"kind", OPTION_CHOICE, offsetof(struct optimizer_settings, kind), OPTIMIZER_SGD, 0, 2,
-        "sgd|momentum|nesterov: Nesterov's takes the gradient ahead, at x + momentum v", NULL},
+    {"kind", OPTION_CHOICE, offsetof(struct optimizer_settings, kind), OPTIMIZER_SGD, 0, 4,
+        "sgd|momentum|nesterov|rmsprop|adam: Nesterov's takes the gradient at x + momentum v",
+        NULL},
     {"momentum", OPTION_REAL, offsetof(struct optimizer_settings, momentum), 0.9, 0, 1,
         "delta, of momentum and nesterov", NULL},
     {"decay", OPTION_REAL, offsetof(struct optimizer_settings, decay), 0, 0, 1e3,
-        "lambda: weight decay, added to the gradient", NULL},
+        "lambda: weight decay, lambda x added to the gradient", NULL},
+    {"rho", OPTION_REAL, offsetof(struct optimizer_settings, rho), 0.99, 0, 0.999999,
+        "of rmsprop: how much of the mean square is kept at each step", NULL},
+    {"beta1", OPTION_REAL, offsetof(struct optimizer_settings, beta1), 0.9, 0, 0.999999,
+        "of adam: how much of the mean gradient is kept at each step", NULL},
+    {"beta2", OPTION_REAL, offsetof(struct optimizer_settings, beta2), 0.999, 0, 0.999999,
+        "of adam: how much of the mean square is kept at each step", NULL},
+    {"epsilon", OPTION_REAL, offsetof(struct optimizer_settings, epsilon), 1e-8, 1e-20, 1e3,
+        "of rmsprop and adam: keeps the divisor from 0", NULL},
+    {"epsilon_form", OPTION_CHOICE, offsetof(struct optimizer_settings, epsilon_form),
+        EPSILON_OUTSIDE, 0, 1,
+        "outside|inside: rmsprop and adam divide by sqrt(s) + epsilon, or by sqrt(s + epsilon)",
+        NULL},
     {0},
 };
 

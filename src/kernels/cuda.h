@@ -18,6 +18,10 @@ void cuda_momentum(struct stream *q, float *x, float *v, const float *g, float d
     const struct step *step, size_t n);
 void cuda_look_ahead(
     struct stream *q, float *y, const float *x, float delta, const float *v, size_t n);
+void cuda_rmsprop(struct stream *q, float *x, float *s, const float *g, float rho, float inside,
+    float outside, const struct step *step, size_t n);
+void cuda_adam(struct stream *q, float *x, float *m, float *s, const float *g, float beta1,
+    float beta2, float inside, float outside, const struct step *step, size_t n);
 
 #ifdef __cplusplus
 }

@@ -64,6 +64,10 @@ void host_momentum(struct stream *q, float *x, float *v, const float *g, float d
     const struct step *step, size_t n);
 void host_look_ahead(
     struct stream *q, float *y, const float *x, float delta, const float *v, size_t n);
+void host_rmsprop(struct stream *q, float *x, float *s, const float *g, float rho, float inside,
+    float outside, const struct step *step, size_t n);
+void host_adam(struct stream *q, float *x, float *m, float *s, const float *g, float beta1,
+    float beta2, float inside, float outside, const struct step *step, size_t n);
 
 void host_gemm(struct stream *q, int count, int ta, int tb, int m, int n, int k, float alpha,
     const float *A, int lda, size_t stride_a, const float *B, int ldb, size_t stride_b, float beta,

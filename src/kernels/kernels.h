@@ -78,6 +78,16 @@ struct kernels {
     void (*look_ahead)(
         struct stream *q, float *y, const float *x, float delta, const float *v, size_t n);
 
+    /* s <- rho s + (1 - rho) g^2; x <- x - eta g / (sqrt(s + inside) + outside) */
+    void (*rmsprop)(struct stream *q, float *x, float *s, const float *g, float rho, float inside,
+        float outside, const struct step *step, size_t n);
+
+    /* m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2; with both corrected for their
+     * start at 0, M = m / (1 - beta1^t) and S = s / (1 - beta2^t), t = step->number + 1:
+     * x <- x - eta M / (sqrt(S + inside) + outside) */
+    void (*adam)(struct stream *q, float *x, float *m, float *s, const float *g, float beta1,
+        float beta2, float inside, float outside, const struct step *step, size_t n);
+
     /* ---- matrices ---- */
 
     /* For i below count: C_i <- alpha op(A_i) op(B_i) + beta C_i, with A_i = A + i stride_a and so

@@ -1,4 +1,6 @@
-/* optimizer.c -- sgd, momentum, look_ahead. */
+/* optimizer.c -- sgd, momentum, look_ahead, rmsprop, adam. */
+#include <math.h>
+
 #include "host.h"
 
 static void sgd_share(size_t from, size_t to, float *x, const float *g, float eta) {
@@ -36,4 +38,43 @@ void host_look_ahead(
     struct stream *q, float *y, const float *x, float delta, const float *v, size_t n) {
     if (q->failed != STATUS_OK) return;
     SHARE(q, n, LINE, n, look_ahead_share, y, x, delta, v);
+}
+
+static void rmsprop_share(size_t from, size_t to, float *x, float *s, const float *g, float rho,
+    float inside, float outside, float eta) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) {
+        s[i] = rho * s[i] + (1 - rho) * (g[i] * g[i]);
+        x[i] = x[i] - eta * (g[i] / (sqrtf(s[i] + inside) + outside));
+    }
+}
+
+void host_rmsprop(struct stream *q, float *x, float *s, const float *g, float rho, float inside,
+    float outside, const struct step *step, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    SHARE(q, n, LINE, n, rmsprop_share, x, s, g, rho, inside, outside, step->rate);
+}
+
+/* 1 - beta^t without the digits that the difference would cost where beta^t is nearly 1. */
+static float adam_part(float log_beta, uint32_t number) {
+    return -expm1f(((float)number + 1) * log_beta);
+}
+
+static void adam_share(size_t from, size_t to, float *x, float *m, float *s, const float *g,
+    float beta1, float beta2, float inside, float outside, float part1, float part2, float eta) {
+#pragma omp simd
+    for (size_t i = from; i < to; i++) {
+        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+        s[i] = beta2 * s[i] + (1 - beta2) * (g[i] * g[i]);
+        x[i] = x[i] - eta * (m[i] / part1 / (sqrtf(s[i] / part2 + inside) + outside));
+    }
+}
+
+void host_adam(struct stream *q, float *x, float *m, float *s, const float *g, float beta1,
+    float beta2, float inside, float outside, const struct step *step, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    float part1 = adam_part((float)log((double)beta1), step->number);
+    float part2 = adam_part((float)log((double)beta2), step->number);
+    SHARE(q, n, LINE, n, adam_share, x, m, s, g, beta1, beta2, inside, outside, part1, part2,
+        step->rate);
 }
