@@ -80,6 +80,28 @@ Test(schedules, warmup_is_a_straight_line) {
     CHECK_TRACE("schedule.rate=0.4\nschedule.use=warmup\nwarmup.epochs=0", {0, 0.4}, {1, 0.4});
 }
 
+/* cos 60 degrees is 1/2, cos 45 degrees the root of 1/2. */
+Test(schedules, cosine_is_half_a_wave) {
+    const double root = 0.70710678118654752;
+    CHECK_TRACE("schedule.rate=0.8\nschedule.use=cosine\ncosine.epochs=12", {0, 0.8},
+        {3, 0.4 * (1 + root)}, {4, 0.6}, {6, 0.4}, {8, 0.2}, {9, 0.4 * (1 - root)}, {12, 0},
+        {13, 0}, {1e9, 0});
+    CHECK_TRACE("schedule.rate=2\nschedule.use=cosine\ncosine.epochs=3\ncosine.to=0.25", {0, 2},
+        {1, 1.625}, {1.5, 1.25}, {2, 0.875}, {3, 0.5}, {nextafter(3, 0), 0.5}, {24, 0.5});
+    CHECK_TRACE("schedule.rate=2\nschedule.use=cosine\ncosine.to=1", {0, 2}, {15, 2}, {99, 2});
+    CHECK_TRACE(
+        "schedule.rate=2\nschedule.use=cosine\ncosine.epochs=0\ncosine.to=0.5", {0, 1}, {1, 1});
+}
+
+Test(schedules, linear_falls_in_a_straight_line) {
+    CHECK_TRACE("schedule.rate=0.8\nschedule.use=linear\nlinear.epochs=8", {0, 0.8}, {1, 0.7},
+        {2, 0.6}, {4, 0.4}, {7, 0.1}, {8, 0}, {9, 0}, {1e9, 0});
+    CHECK_TRACE("schedule.rate=2\nschedule.use=linear\nlinear.epochs=5\nlinear.to=0.1", {0, 2},
+        {1, 1.64}, {2.5, 1.1}, {5, 0.2}, {nextafter(5, 0), 0.2}, {50, 0.2});
+    CHECK_TRACE(
+        "schedule.rate=2\nschedule.use=linear\nlinear.epochs=0\nlinear.to=0.5", {0, 1}, {1, 1});
+}
+
 Test(schedules, schedules_compose) {
     const char *settings = "schedule.rate=2\nwarmup.epochs=4\nwarmup.from=0.5\nstep.at=2,6\n"
                            "step.factor=0.5\nschedule.use=";
@@ -89,6 +111,8 @@ Test(schedules, schedules_compose) {
         snprintf(words, sizeof words, "%s%s", settings, uses[i]);
         CHECK_TRACE(words, {0, 1}, {1, 1.25}, {2, 0.75}, {3, 0.875}, {4, 1}, {6, 0.5}, {7, 0.5});
     }
+    CHECK_TRACE("schedule.rate=2\nschedule.use=warmup,cosine\nwarmup.epochs=4\ncosine.epochs=12",
+        {0, 0}, {3, 1.5 * 0.85355339059327376}, {4, 1.5}, {8, 0.5}, {12, 0});
     CHECK_TRACE("schedule.rate=1\nschedule.use=step,step\nstep.at=1", {0, 1}, {1, 0.01});
 }
 
@@ -100,7 +124,7 @@ static void check_refused(const char *words, const char *must_say) {
 }
 
 Test(schedules, mistakes_are_refused_in_words) {
-    check_refused("schedule.use=cosine", "\"cosine\"");
+    check_refused("schedule.use=cosin", "\"cosin\"");
     check_refused("schedule.use=warmup,stepp", "\"stepp\"");
     check_refused("schedule.use=warmupwarmupwarmupwarmupwarmupwarmup", "warmupwarmup");
     check_refused("schedule.use=constant constant constant constant constant constant constant "
@@ -118,6 +142,9 @@ Test(schedules, mistakes_are_refused_in_words) {
     check_refused("schedule.use=step\nstep.at=10\nstep.factor=1.5", "step.factor");
     check_refused("schedule.use=warmup\nwarmup.from=-0.5", "warmup.from");
     check_refused("schedule.use=warmup\nwarmup.epochs=-1", "warmup.epochs");
+    check_refused("schedule.use=cosine\ncosine.epochs=-1", "cosine.epochs");
+    check_refused("schedule.use=cosine\ncosine.to=1.5", "cosine.to");
+    check_refused("schedule.use=linear\nlinear.to=-0.1", "linear.to");
     check_refused("schedule.rate=-1", "schedule.rate");
     check_refused("schedule.rate=fast", "fast");
 }

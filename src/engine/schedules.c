@@ -1,4 +1,5 @@
 /* schedules.c -- the base schedules, and the list that composes them. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,8 +107,60 @@ static const struct schedule_ops schedule_warmup = {
     .plan = warmup_plan,
 };
 
+/* ---- cosine and linear: the rate falls to a share of itself --------------------------------- */
+
+struct fall {
+    struct schedule base;
+    float epochs, to;
+};
+
+static const struct option fall_options[] = {
+    {"epochs", OPTION_REAL, offsetof(struct fall, epochs), 30, 0, 1e6,
+        "epochs, from the start of the run, until the rate has fallen", NULL},
+    {"to", OPTION_REAL, offsetof(struct fall, to), 0, 0, 1, "share of the rate at the end", NULL},
+    {0},
+};
+
+/* How much of the fall is behind us, 0 .. 1. */
+static double fallen(const struct fall *s, const struct progress *now) {
+    return now->epochs < (double)s->epochs ? now->epochs / (double)s->epochs : 1;
+}
+
+static void fall_plan(const struct fall *s, double left, struct plan *plan) {
+    double to = (double)s->to;
+    plan->rate = (float)((double)plan->rate * (to + (1 - to) * left));
+}
+
+static void cosine_plan(
+    const struct schedule *base, const struct progress *now, struct plan *plan) {
+    const struct fall *s = (const struct fall *)base;
+    fall_plan(s, (1 + cos(acos(-1) * fallen(s, now))) / 2, plan);
+}
+
+static const struct schedule_ops schedule_cosine = {
+    .name = "cosine",
+    .summary = "the rate falls along half a cosine from 1 to cosine.to over cosine.epochs",
+    .size = sizeof(struct fall),
+    .options = fall_options,
+    .plan = cosine_plan,
+};
+
+static void linear_plan(
+    const struct schedule *base, const struct progress *now, struct plan *plan) {
+    const struct fall *s = (const struct fall *)base;
+    fall_plan(s, 1 - fallen(s, now), plan);
+}
+
+static const struct schedule_ops schedule_linear = {
+    .name = "linear",
+    .summary = "the rate falls in a straight line from 1 to linear.to over linear.epochs",
+    .size = sizeof(struct fall),
+    .options = fall_options,
+    .plan = linear_plan,
+};
+
 const struct schedule_ops *const base_schedules[] = {
-    &schedule_constant, &schedule_step, &schedule_warmup, NULL};
+    &schedule_constant, &schedule_step, &schedule_warmup, &schedule_cosine, &schedule_linear, NULL};
 
 /* ---- the list ------------------------------------------------------------------------------- */
 
