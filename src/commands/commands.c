@@ -16,7 +16,9 @@ const struct command commands[] = {
         command_verify_resume},
     {"evaluate", "huddle evaluate runs/<name>/checkpoint.safetensors [group.name=value ...]",
         "judge saved weights", command_evaluate},
-    {"help", "huddle help [train|evaluate|strategies|<strategy>|models|options]", "say more",
+    {"topo", "huddle topo [--json] [file.ini] [group.name=value ...]",
+        "show the machine, who would sit where on it, and its GPUs", command_topo},
+    {"help", "huddle help [train|evaluate|topo|strategies|<strategy>|models|options]", "say more",
         command_help},
     {0},
 };

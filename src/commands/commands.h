@@ -15,6 +15,7 @@ enum status command_train(int words, char **word);
 enum status command_resume(int words, char **word);
 enum status command_verify_resume(int words, char **word);
 enum status command_evaluate(int words, char **word);
+enum status command_topo(int words, char **word);
 enum status command_help(int words, char **word);
 
 /* Every group of options there is, until a NULL name, made once. */

@@ -29,6 +29,17 @@ static void print_train(void) {
            "7 diverged.\n");
 }
 
+static void print_topo(void) {
+    printf(
+        "huddle topo [--json] [file.ini] [group.name=value ...]\n\n"
+        "The machine as a tree of packages, NUMA nodes, caches and cores, with the workers that\n"
+        "run.workers and topology.threads would put there; then the GPUs on the PCI bus, whether\n"
+        "or not there is a driver for them: their NUMA node, and what their link runs at now and\n"
+        "at most. Packages, nodes and units have the system's numbers, cores huddle's own.\n\n"
+        "  huddle topo workers=2 topology.threads=4\n"
+        "  huddle topo --json mine.ini\n");
+}
+
 static void print_strategies(void) {
     for (int i = 0; strategies[i]; i++) {
         printf("  %-12s %s\n", strategies[i]->name, strategies[i]->summary);
@@ -65,7 +76,8 @@ static void print_options(void) {
 }
 
 static enum status no_topic(const char *word) {
-    static const char *const topics[] = {"train", "evaluate", "strategies", "models", "options"};
+    static const char *const topics[] = {
+        "train", "evaluate", "topo", "strategies", "models", "options"};
     const char *nearest = topics[0];
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
         if (text_distance(topics[i], word) < text_distance(nearest, word)) nearest = topics[i];
@@ -82,7 +94,7 @@ enum status command_help(int words, char **word) {
     static const struct {
         const char *topic;
         void (*print)(void);
-    } topics[] = {{"train", print_train}, {"strategies", print_strategies},
+    } topics[] = {{"train", print_train}, {"topo", print_topo}, {"strategies", print_strategies},
         {"models", print_models}, {"options", print_options}};
     if (words == 0) {
         print_overview();

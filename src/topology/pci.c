@@ -1,0 +1,85 @@
+#include "topology/pci.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char pci_folder[] = "/sys/bus/pci/devices";
+
+enum { CLASS_DISPLAY = 0x03, LANES_MOST = 32 };
+
+/* The file's first line; 0 where it cannot be read. */
+static int line_read(const char *folder, const char *device, const char *name, char line[64]) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s/%s", folder, device, name) >= PATH_MAX) return 0;
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    int got = fgets(line, 64, f) != NULL;
+    fclose(f);
+    return got;
+}
+
+/* `other` where there is no such file, or no number in it. */
+static double number_read(const char *folder, const char *device, const char *name, double other) {
+    char line[64], *end;
+    if (!line_read(folder, device, name, line)) return other;
+    double v = strtod(line, &end);
+    return end == line ? other : v;
+}
+
+/* "16.0 GT/s PCIe" and "16"; where nothing is known sysfs says "Unknown", and 0 or 255 lanes. */
+static struct link link_read(
+    const char *folder, const char *device, const char *rate, const char *lanes) {
+    double r = number_read(folder, device, rate, 0), n = number_read(folder, device, lanes, 0);
+    if (!(r > 0 && r < 1e4 && n >= 1 && n <= LANES_MOST)) return (struct link){0, 0};
+    return (struct link){r, (int)n};
+}
+
+/* A number that is out of range is not believed. */
+static unsigned code_read(const char *folder, const char *device, const char *name) {
+    double v = number_read(folder, device, name, 0);
+    return v >= 0 && v <= 0xffffff ? (unsigned)v : 0;
+}
+
+static int gpu_read(struct gpu *g, const char *folder, const char *device) {
+    *g = (struct gpu){.class = code_read(folder, device, "class")};
+    if (g->class >> 16 != CLASS_DISPLAY || strlen(device) >= sizeof g->address) return 0;
+    memcpy(g->address, device, strlen(device) + 1);
+    g->vendor = code_read(folder, device, "vendor");
+    g->device = code_read(folder, device, "device");
+    double node = number_read(folder, device, "numa_node", -1);
+    g->node = node >= 0 && node <= INT_MAX ? (int)node : -1;
+    g->now = link_read(folder, device, "current_link_speed", "current_link_width");
+    g->most = link_read(folder, device, "max_link_speed", "max_link_width");
+    return 1;
+}
+
+enum status pci_gpus(const char *folder, struct gpu gpus[GPUS_MOST], int *n) {
+    struct dirent **entry;
+    *n = 0;
+    int found = scandir(folder, &entry, NULL, alphasort);
+    if (found < 0 && errno == ENOENT) return STATUS_OK;
+    if (found < 0) return fail(STATUS_IO, "cannot list %s: %s", folder, strerror(errno));
+    for (int i = 0; i < found; i++) {
+        if (*n < GPUS_MOST && entry[i]->d_name[0] != '.') {
+            *n += gpu_read(gpus + *n, folder, entry[i]->d_name);
+        }
+        free(entry[i]);
+    }
+    free((void *)entry);
+    return STATUS_OK;
+}
+
+/* Up to 5 GT/s a byte takes 10 bits, up to 32 GT/s 128 bits take 130; above, 242 bytes of each
+ * 256 are left of a flit. */
+double link_bytes(struct link l) {
+    double kept = l.rate <= 5 ? 0.8 : l.rate <= 32 ? 128.0 / 130 : 242.0 / 256;
+    return l.rate * 1e9 * l.lanes * kept / 8;
+}
+
+const char *pci_vendor(unsigned vendor) {
+    return vendor == 0x10de ? "NVIDIA" : vendor == 0x1002 ? "AMD" : vendor == 0x8086 ? "Intel" : "";
+}

@@ -1,0 +1,34 @@
+/* pci.h -- the graphics processors on the PCI bus, as sysfs tells of them: without any driver. */
+#ifndef PCI_H
+#define PCI_H
+
+#include "base/status.h"
+
+struct link {
+    double rate; /* GT/s for each lane; 0: not known, as on virtual machines */
+    int lanes;   /* 0: not known */
+};
+
+struct gpu {
+    char address[32];               /* "0000:3b:00.0" */
+    unsigned vendor, device, class; /* 0x10de, 0x2335, 0x030200 */
+    int node;                       /* the system's number of its NUMA node; -1: not known */
+    struct link now, most;          /* what the link runs at; what the device is made for */
+};
+
+enum { GPUS_MOST = 64 };
+
+/* Where sysfs shows the devices. */
+extern const char pci_folder[];
+
+/* All devices of class 0x03xx below the folder, by address; *n of them, at most GPUS_MOST. A
+ * folder that is not there is a machine without PCI: none. */
+enum status pci_gpus(const char *folder, struct gpu gpus[GPUS_MOST], int *n);
+
+/* Bytes a second that the link moves in one direction, after its coding; 0: not known. */
+double link_bytes(struct link l);
+
+/* "NVIDIA", or "" for vendors whose name is not known here. */
+const char *pci_vendor(unsigned vendor);
+
+#endif

@@ -1,0 +1,268 @@
+/* test_topo.c -- the machine as a tree, on made-up machines; GPUs from a made-up sysfs. */
+#include "commands/topo.h"
+
+#include <cjson/cJSON.h>
+#include <criterion/criterion.h>
+
+#include "check.h"
+#include "files.h"
+
+TestSuite(topo, .init = files_open, .fini = files_close, .timeout = 30);
+
+/* ---- GPUs ------------------------------------------------------------------------------------ */
+
+static void say(const char *device, const char *name, const char *line) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", device, name);
+    files_write(path, line, strlen(line));
+}
+
+/* Lines of class, vendor, device, node, rate and width now, the same at most; NULL: no file. */
+static void device_make(const char *device, const char *const lines[8]) {
+    static const char *const names[] = {"class", "vendor", "device", "numa_node",
+        "current_link_speed", "current_link_width", "max_link_speed", "max_link_width"};
+    files_make_folder(device);
+    for (int i = 0; i < 8; i++) {
+        if (lines[i]) say(device, names[i], lines[i]);
+    }
+}
+
+#define DEVICE(device, ...) device_make((device), (const char *const[8]){__VA_ARGS__})
+
+static void devices_make(void) {
+    DEVICE("0000:b1:00.0", "0x030200\n", "0x10de\n", "0x2335\n", "1\n", "32.0 GT/s PCIe\n", "16\n",
+        "32.0 GT/s PCIe\n", "16\n");
+    DEVICE("0000:00:1f.0", "0x060100\n", "0x8086\n", "0x1234\n", "0\n"); /* a bridge */
+    DEVICE("0000:3b:00.0", "0x030000\n", "0x10de\n", "0x1eb8\n", "0\n", "2.5 GT/s PCIe\n", "8\n",
+        "8.0 GT/s PCIe\n", "16\n");
+    DEVICE("0000:00:02.0", "0x030000\n", "0x1234\n", "0x1111\n", "-1\n", "Unknown\n", "0\n",
+        "Unknown\n", "255\n");
+    DEVICE("0000:c1:00.0", "0x038000\n", "0x1002\n", "0x740c\n");
+    DEVICE("0000:c2:00.0", "", NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+    files_make_folder("0000:c3:00.0");
+}
+
+static int gpus_find(struct gpu gpus[GPUS_MOST]) {
+    int n;
+    cr_assert(pci_gpus(files_folder, gpus, &n) == STATUS_OK, "%s", fail_message());
+    return n;
+}
+
+Test(topo, gpus_are_found_with_their_links) {
+    struct gpu g[GPUS_MOST];
+    devices_make();
+    cr_assert(gpus_find(g) == 4);
+    const char *const addresses[] = {
+        "0000:00:02.0", "0000:3b:00.0", "0000:b1:00.0", "0000:c1:00.0"};
+    const unsigned vendors[] = {0x1234, 0x10de, 0x10de, 0x1002};
+    const unsigned devices[] = {0x1111, 0x1eb8, 0x2335, 0x740c};
+    const int nodes[] = {-1, 0, 1, -1}, now[] = {0, 8, 16, 0}, most[] = {0, 16, 16, 0};
+    const double rate_now[] = {0, 2.5, 32, 0}, rate_most[] = {0, 8, 32, 0};
+    for (int i = 0; i < 4; i++) {
+        cr_assert(strcmp(g[i].address, addresses[i]) == 0, "%s", g[i].address);
+        cr_assert(g[i].vendor == vendors[i] && g[i].device == devices[i], "%d", i);
+        cr_assert(g[i].node == nodes[i], "%d: node %d", i, g[i].node);
+        cr_assert(g[i].now.lanes == now[i] && g[i].now.rate == rate_now[i], "%d", i);
+        cr_assert(g[i].most.lanes == most[i] && g[i].most.rate == rate_most[i], "%d", i);
+    }
+    cr_assert(g[2].class == 0x030200);
+}
+
+Test(topo, no_pci_is_no_gpu_and_no_failure) {
+    struct gpu g[GPUS_MOST];
+    int n = 7;
+    cr_assert(gpus_find(g) == 0);
+    cr_assert(pci_gpus(files_path("nowhere"), g, &n) == STATUS_OK && n == 0);
+    files_write("file", "", 0);
+    cr_assert(pci_gpus(files_path("file"), g, &n) == STATUS_IO && n == 0);
+    cr_assert(strstr(fail_message(), "file"), "%s", fail_message());
+}
+
+Test(topo, more_gpus_than_fit_are_left_out) {
+    struct gpu g[GPUS_MOST];
+    for (int i = 0; i < GPUS_MOST + 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "0000:%02x:00.0", i);
+        DEVICE(name, "0x030200\n", "0x10de\n");
+    }
+    cr_assert(gpus_find(g) == GPUS_MOST);
+}
+
+/* PCI-SIG's numbers for x16 in one direction: 8.0, 15.8, 31.5, 63.0, 121 GB/s. */
+Test(topo, links_move_what_the_standard_says) {
+    const double rates[] = {2.5, 5, 8, 16, 32, 64}, want[] = {4, 8, 15.75, 31.5, 63, 121};
+    for (int i = 0; i < 6; i++) {
+        double got = link_bytes((struct link){rates[i], 16}) / 1e9;
+        cr_assert(fabs(got - want[i]) <= 0.005 * want[i], "%g GT/s: %g GB/s", rates[i], got);
+    }
+    cr_assert(link_bytes((struct link){0, 0}) == 0);
+}
+
+#ifdef HAVE_HWLOC
+
+/* ---- machines -------------------------------------------------------------------------------- */
+
+struct shown {
+    struct machine *machine;
+    struct tree tree;
+    struct place place[64];
+    struct gpu gpus[GPUS_MOST];
+    struct seating s;
+};
+
+static void show_open(struct shown *w, const char *machine, int workers, int threads) {
+    cr_assert(topology_open(&w->machine, machine) == STATUS_OK, "%s", fail_message());
+    cr_assert(plan_places(w->machine, workers, threads, w->place) == STATUS_OK);
+    cr_assert(tree_open(&w->tree, w->machine) == STATUS_OK, "%s", fail_message());
+    w->s = (struct seating){w->machine, &w->tree, w->place, workers, w->gpus, 0};
+}
+
+static void show_close(struct shown *w) {
+    tree_close(&w->tree);
+    topology_close(w->machine);
+}
+
+static void check_text(const struct shown *w, const char *want) {
+    char text[8192] = "";
+    FILE *f = fmemopen(text, sizeof text, "w");
+    topo_print(f, &w->s);
+    fclose(f);
+    cr_assert(strcmp(text, want) == 0, "got\n%s\nwant\n%s", text, want);
+}
+
+static const char two_packages[] =
+    "pack:2 numa:2(memory=68719476736) l3:1(size=33554432) core:2 l2:1(size=524288) "
+    "l1:1(size=49152) pu:2";
+
+Test(topo, two_packages_with_two_nodes_each) {
+    struct shown w;
+    show_open(&w, two_packages, 3, 2);
+    check_text(&w, "2 packages, 4 nodes, 8 cores\n"
+                   "  package 0\n"
+                   "    L3 32 MiB\n"
+                   "      node 0 64 GiB\n"
+                   "        L2 512 KiB, L1 48 KiB, core 0 (unit 0 1): worker 0\n"
+                   "        L2 512 KiB, L1 48 KiB, core 1 (unit 2 3): worker 0\n"
+                   "    L3 32 MiB\n"
+                   "      node 1 64 GiB\n"
+                   "        L2 512 KiB, L1 48 KiB, core 2 (unit 4 5): worker 1\n"
+                   "        L2 512 KiB, L1 48 KiB, core 3 (unit 6 7): worker 1\n"
+                   "  package 1\n"
+                   "    L3 32 MiB\n"
+                   "      node 2 64 GiB\n"
+                   "        L2 512 KiB, L1 48 KiB, core 4 (unit 8 9): worker 2\n"
+                   "        L2 512 KiB, L1 48 KiB, core 5 (unit 10 11): worker 2\n"
+                   "    L3 32 MiB\n"
+                   "      node 3 64 GiB\n"
+                   "        L2 512 KiB, L1 48 KiB, core 6 (unit 12 13)\n"
+                   "        L2 512 KiB, L1 48 KiB, core 7 (unit 14 15)\n"
+                   "worker 0: cores 0 to 1, node 0\n"
+                   "worker 1: cores 2 to 3, node 1\n"
+                   "worker 2: cores 4 to 5, node 2\n"
+                   "no GPU on the PCI bus\n");
+    show_close(&w);
+}
+
+Test(topo, workers_that_share_a_core_say_so) {
+    struct shown w;
+    devices_make();
+    show_open(&w, "numa:1(memory=1073741824) pack:1 l2:1(size=3145728) core:2 pu:1", 3, 1);
+    w.s.gpus = gpus_find(w.gpus);
+    check_text(&w,
+        "1 package, 1 node, 2 cores\n"
+        "  package 0\n"
+        "    node 0 1 GiB\n"
+        "      L2 3 MiB\n"
+        "        core 0 (unit 0): worker 0, worker 1\n"
+        "        core 1 (unit 1): worker 2\n"
+        "worker 0: core 0, node 0, shared with other workers\n"
+        "worker 1: core 0, node 0, shared with other workers\n"
+        "worker 2: core 1, node 0\n"
+        "GPU 0000:00:02.0: 1234:1111, link not known\n"
+        "GPU 0000:3b:00.0: NVIDIA 10de:1eb8, node 0, now 2.5 GT/s x8 (2.0 GB/s), at most 8 GT/s "
+        "x16 (15.8 GB/s)\n"
+        "GPU 0000:b1:00.0: NVIDIA 10de:2335, node 1, now 32 GT/s x16 (63.0 GB/s), at most 32 GT/s "
+        "x16 (63.0 GB/s)\n"
+        "GPU 0000:c1:00.0: AMD 1002:740c, link not known\n"
+        "a link that is slower now than at most may only be saving power\n");
+    show_close(&w);
+}
+
+/* Cores first to first + cores - 1 are inside; their number is the count of cores that follow. */
+Test(topo, every_twig_knows_its_cores) {
+    static const char *const machines[] = {two_packages, "pu:3", "pack:3 core:1 pu:2",
+        "pack:2 l3:2 l2:3 core:2 pu:1", "numa:3 core:5 pu:2", "group:2 numa:2 pack:1 core:2 pu:2"};
+    for (int i = 0; i < 6; i++) {
+        struct shown w;
+        show_open(&w, machines[i], 1, 1);
+        int cores = w.machine->cores, depth = -1, seen = 0;
+        cr_assert(w.tree.twig[0].kind == TWIG_MACHINE && w.tree.twig[0].depth == 0);
+        cr_assert(w.tree.twig[0].first == 0 && w.tree.twig[0].cores == cores, "%s", machines[i]);
+        for (int k = 0; k < w.tree.n; k++) {
+            const struct twig *t = w.tree.twig + k;
+            cr_assert(t->depth <= depth + 1 && (k == 0 || t->depth > 0), "%s", machines[i]);
+            depth = t->depth;
+            if (t->kind != TWIG_UNIT) cr_assert(t->first == seen, "%s, twig %d", machines[i], k);
+            if (t->kind == TWIG_CORE) cr_assert(t->number == seen++ && t->cores == 1);
+            if (t->kind != TWIG_UNIT) continue;
+            cr_assert(t[-1].kind == TWIG_UNIT || t[-1].kind == TWIG_CORE, "%s", machines[i]);
+            if (t[-1].kind == TWIG_CORE) cr_assert(t->number == w.machine->core[seen - 1].pu);
+        }
+        cr_assert(seen == cores, "%s: %d cores of %d", machines[i], seen, cores);
+        for (int c = 0; c < cores; c++) {
+            cr_assert(tree_node_of(&w.tree, c) == w.machine->core[c].node, "%s", machines[i]);
+        }
+        cr_assert(tree_node_of(&w.tree, cores) == -1);
+        show_close(&w);
+    }
+}
+
+static double number_in(const cJSON *o, const char *name) {
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
+    return cJSON_IsNumber(n) ? n->valuedouble : (double)NAN;
+}
+
+static const cJSON *item(const cJSON *o, const char *list, int i) {
+    return cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(o, list), i);
+}
+
+static cJSON *json_of(const struct shown *w) {
+    static char text[1 << 15];
+    FILE *f = fmemopen(text, sizeof text, "w");
+    cr_assert(topo_print_json(f, &w->s) == STATUS_OK, "%s", fail_message());
+    fclose(f);
+    cJSON *top = cJSON_Parse(text);
+    cr_assert(top != NULL, "%s", text);
+    return top;
+}
+
+Test(topo, json_says_the_same) {
+    struct shown w;
+    devices_make();
+    show_open(&w, two_packages, 3, 2);
+    w.s.gpus = gpus_find(w.gpus);
+    cJSON *top = json_of(&w);
+    const cJSON *machine = cJSON_GetObjectItemCaseSensitive(top, "machine");
+    cr_assert(number_in(machine, "cores") == 8 && number_in(machine, "packages") == 2);
+    const cJSON *cache = item(item(machine, "holds", 1), "holds", 0);
+    cr_assert(number_in(cache, "level") == 3 && number_in(cache, "bytes") == 33554432);
+    const cJSON *node = item(cache, "holds", 0);
+    cr_assert(number_in(node, "number") == 2 && number_in(node, "bytes") == 68719476736.0);
+    const cJSON *core = item(item(item(node, "holds", 1), "holds", 0), "holds", 0);
+    cr_assert(strcmp(cJSON_GetObjectItemCaseSensitive(core, "kind")->valuestring, "core") == 0);
+    cr_assert(number_in(core, "number") == 5);
+    cr_assert(cJSON_GetNumberValue(item(core, "units", 1)) == 11 && !item(core, "units", 2));
+    cr_assert(cJSON_GetNumberValue(item(core, "workers", 0)) == 2 && !item(core, "workers", 1));
+    const cJSON *worker = item(top, "workers", 1);
+    cr_assert(number_in(worker, "first_core") == 2 && number_in(worker, "cores") == 2);
+    cr_assert(number_in(worker, "node") == 1 && !item(top, "workers", 3));
+    const cJSON *gpu = item(top, "gpus", 1), *now = cJSON_GetObjectItem(gpu, "link_now");
+    cr_assert(number_in(gpu, "node") == 0 && number_in(now, "lanes") == 8);
+    cr_assert(number_in(now, "bytes_per_second") == 2e9);
+    cr_assert(number_in(cJSON_GetObjectItem(gpu, "link_most"), "gigatransfers_per_second") == 8);
+    cr_assert(!cJSON_GetObjectItem(item(top, "gpus", 0), "link_now") && !item(top, "gpus", 4));
+    cJSON_Delete(top);
+    show_close(&w);
+}
+
+#endif
