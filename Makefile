@@ -9,6 +9,7 @@ CC := gcc
 endif
 CUDA_HOME ?= /usr/local/cuda
 BUILD ?= build
+PREFIX ?= /usr/local
 ARCH ?= native
 
 # ---- what is here -------------------------------------------------------------------------------
@@ -72,7 +73,13 @@ $(BUILD)/flags: FORCE
 	@echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' >$@
 $(BUILD)/%.c.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(QUIET)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(QUIET)$(CC) $(CFLAGS) $(SHARE) -MMD -MP -c $< -o $@
+# One object knows where huddle will be installed; another PREFIX rebuilds that one.
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' >$@
+$(BUILD)/src/datasets/dataset.c.o: $(BUILD)/prefix
+$(BUILD)/src/datasets/dataset.c.o: SHARE := -DHUDDLE_SHARE='"$(PREFIX)/share/huddle"'
 $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(QUIET)$(NVCC) $(NVFLAGS) -MMD -MP -c $< -o $@
@@ -97,6 +104,12 @@ demo: ## install what is missing, build, train on the digits, show the result
 	@$(MAKE) deps FOR=build
 	@$(MAKE) all
 	$(BUILD)/huddle train
+install: $(BUILD)/huddle ## huddle and the digits to PREFIX, /usr/local; DESTDIR stands in front of it
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/huddle/data/digits'
+	install -m 755 $(BUILD)/huddle '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 LICENSE '$(DESTDIR)$(PREFIX)/share/huddle'
+	install -m 644 data/README.md '$(DESTDIR)$(PREFIX)/share/huddle/data'
+	install -m 644 data/digits/* '$(DESTDIR)$(PREFIX)/share/huddle/data/digits'
 test: ## install what is missing, build, run every test
 	@$(MAKE) deps FOR=test
 	@$(MAKE) all run-tests
@@ -159,6 +172,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo test run-tests run-plain asan tsan mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain asan tsan mutants perf lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -173,17 +173,17 @@ Test(dataset, files_that_do_not_agree_are_refused) {
     refuse(&set, STATUS_BAD_CONFIG, "'mnits'");
 }
 
-Test(dataset, the_folder_is_looked_for_in_two_places) {
+Test(dataset, the_folder_is_looked_for_place_by_place) {
     char home[512], from[512];
     const char *outside = getenv("HUDDLE_DATA");
     char *saved = outside ? strdup(outside) : NULL;
     struct dataset_settings set = {.name = "mnist"};
     cr_assert(getcwd(from, sizeof from) && chdir(files_folder) == 0);
     unsetenv("HUDDLE_DATA");
-    refuse(&set, STATUS_IO, "data/mnist; data/fetch mnist gets it");
+    refuse(&set, STATUS_IO, "share/huddle/data/mnist; data/fetch mnist gets it");
     snprintf(home, sizeof home, "%s/home", files_folder);
     setenv("HUDDLE_DATA", home, 1);
-    refuse(&set, STATUS_IO, "/home/mnist ($HUDDLE_DATA) and data/mnist; data/fetch mnist gets it");
+    refuse(&set, STATUS_IO, "/home/mnist ($HUDDLE_DATA), data/mnist and ");
     set.path = "elsewhere";
     refuse(&set, STATUS_IO, "elsewhere: No such file");
     set.path = "";

@@ -12,6 +12,11 @@
 #include "base/log.h"
 #include "base/rng.h"
 
+/* Where `make install` puts what ships. */
+#ifndef HUDDLE_SHARE
+#define HUDDLE_SHARE "/usr/local/share/huddle"
+#endif
+
 enum { CLASSES = 10, CIFAR10_BATCHES = 5, DIGITS_FOLD = 5 };
 
 /* The idx files of a part: images, labels. */
@@ -64,12 +69,15 @@ static enum status folder_look(const char *path, int *there) {
 static enum status folder_fail(const char *name, const char *tried) {
     char hint[64] = "";
     if (strcmp(name, "digits") != 0) snprintf(hint, sizeof hint, "; data/fetch %s gets it", name);
-    return fail(STATUS_IO, "the set %s is not there: looked for the folders %s%sdata/%s%s", name,
-        *tried ? tried : "$HUDDLE_DATA (not set)", *tried ? " ($HUDDLE_DATA) and " : " and ", name,
-        hint);
+    return fail(STATUS_IO,
+        "the set %s is not there: looked for the folders %s%s, data/%s and " HUDDLE_SHARE
+        "/data/%s%s",
+        name, *tried ? tried : "$HUDDLE_DATA", *tried ? " ($HUDDLE_DATA)" : " (not set)", name,
+        name, hint);
 }
 
-/* The folder that the user names, or the first that is there of $HUDDLE_DATA/name, data/name. */
+/* The folder that the user names, or the first that is there of $HUDDLE_DATA/name, data/name and
+ * the installed one. */
 static enum status folder_find(const struct dataset_settings *set, char folder[PATH_MAX]) {
     const char *home = getenv("HUDDLE_DATA");
     char tried[PATH_MAX] = "";
@@ -86,6 +94,9 @@ static enum status folder_find(const struct dataset_settings *set, char folder[P
         if (there) return path_join(folder, home, set->name, "");
     }
     TRY(path_join(folder, "data", set->name, ""));
+    TRY(folder_look(folder, &there));
+    if (there) return STATUS_OK;
+    TRY(path_join(folder, HUDDLE_SHARE "/data", set->name, ""));
     TRY(folder_look(folder, &there));
     return there ? STATUS_OK : folder_fail(set->name, tried);
 }

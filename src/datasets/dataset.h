@@ -35,7 +35,8 @@ enum dataset_normalize {
 
 struct dataset_settings {
     const char *name; /* "digits", "mnist", "fashion", "cifar10" */
-    const char *path; /* its folder; "" or NULL: $HUDDLE_DATA/name, then data/name */
+    const char *path; /* its folder; "" or NULL: $HUDDLE_DATA/name, data/name, then where
+                         `make install` put what ships, PREFIX/share/huddle/data/name */
     int normalize;    /* enum dataset_normalize */
     float holdout;    /* share of the training part that is judged instead of the test part; 0:
                             the set's own test part (digits has none: a fifth is held out) */

@@ -48,7 +48,7 @@ static const struct option data_options[] = {
     {"set", OPTION_TEXT, offsetof(struct data_options, set), 0, 0, 32,
         "digits, mnist, fashion or cifar10", "digits"},
     {"path", OPTION_TEXT, offsetof(struct data_options, path), 0, 0, 256,
-        "its folder; \"\": $HUDDLE_DATA/<set>, then data/<set>", ""},
+        "its folder; \"\": $HUDDLE_DATA/<set>, data/<set>, then the installed one", ""},
     {"batch", OPTION_INT, offsetof(struct data_options, batch), 32, 1, 65536,
         "samples in a gradient, B, for each worker", NULL},
     {"sampling", OPTION_CHOICE, offsetof(struct data_options, sampling), SAMPLING_WHOLE, 0, 1,
