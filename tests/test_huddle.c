@@ -560,6 +560,7 @@ Test(huddle, other_settings_run_through) {
         {"data.normalize=unit", "data.holdout=0.5"},
         {"data.sampling=shards", "data.threads=2"},
         {"data.sampling=shards", "data.reshuffle=0", "order=fixed"},
+        {"data.set=synthetic", "synthetic.samples=300", "synthetic.height=8", "synthetic.width=8"},
         {"topology.threads=2", "topology.bind=0"},
         {"max_lag=0", "judge=replica"},
         {"task=quadratic", "schedule.rate=0.1"},

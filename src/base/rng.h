@@ -22,7 +22,8 @@ enum rng_salt {
     RNG_STRATEGY, /* worker_draw and worker_chance; id: the worker */
     RNG_TEAM,     /* team_draw: all workers alike */
     RNG_SPLIT,    /* which samples are held out */
-    RNG_TARGET    /* the quadratic's targets; id: the shard */
+    RNG_TARGET,   /* the quadratic's targets; id: the shard */
+    RNG_SYNTHETIC /* synthetic images; id: prototypes, noise or labels */
 };
 
 /* Names a sequence of numbers. */

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "datasets/synthetic.h"
 
 /* Where `make install` puts what ships. */
 #ifndef HUDDLE_SHARE
@@ -25,12 +26,12 @@ struct part_files {
 };
 
 /* test.images is NULL where the set has no test part of its own; train.images where it is not
- * made of idx files. */
+ * made of idx files. What is drawn has no recipe. */
 struct recipe {
     struct part_files train, test;
 };
 
-const char *const dataset_names[] = {"digits", "mnist", "fashion", "cifar10", NULL};
+const char *const dataset_names[] = {"digits", "mnist", "fashion", "cifar10", "synthetic", NULL};
 
 static const struct recipe recipes[] = {
     {.train = {"digits-images-idx3-ubyte", "digits-labels-idx1-ubyte"}},
@@ -274,23 +275,45 @@ static enum status name_find(const char *name, int *at) {
         if (strcmp(name, dataset_names[*at]) == 0) return STATUS_OK;
     }
     return fail(STATUS_BAD_CONFIG,
-        "no data set has the name '%s'; there are digits, mnist, fashion and cifar10", name);
+        "no data set has the name '%s'; there are digits, mnist, fashion, cifar10 "
+        "and synthetic",
+        name);
+}
+
+/* Both parts from the set's files; *split: the test part is to be held out. */
+static enum status files_read(struct dataset *d, const struct dataset_settings *set,
+    const struct recipe *r, char folder[PATH_MAX], int *split) {
+    int idx = r->train.images != NULL;
+    TRY(folder_find(set, folder));
+    if (idx && !r->test.images) *split = 1;
+    return idx ? idx_parts_read(d, folder, r, !*split) : cifar10_parts_read(d, folder, !*split);
+}
+
+static enum status synthetic_parts_read(
+    struct dataset *d, const struct dataset_settings *set, int split) {
+    if (set->path && *set->path) {
+        return fail(
+            STATUS_BAD_CONFIG, "the set synthetic is drawn: leave out its path, %s", set->path);
+    }
+    TRY(synthetic_read(d, &set->synthetic, set->seed));
+    if (split) samples_close(&d->test);
+    return STATUS_OK;
 }
 
 static enum status dataset_read(struct dataset *d, const struct dataset_settings *set) {
-    char folder[PATH_MAX];
-    int at;
+    char folder[PATH_MAX] = "the seed";
+    int at, split = set->holdout > 0;
     TRY(name_find(set->name, &at));
     if (!(set->holdout >= 0 && set->holdout < 1)) {
         return fail(STATUS_BAD_CONFIG, "the share held out, %g, is not in 0 .. 1 without 1",
             (double)set->holdout);
     }
     snprintf(d->name, sizeof d->name, "%s", set->name);
-    TRY(folder_find(set, folder));
-    const struct recipe *r = &recipes[at];
-    int idx = r->train.images != NULL;
-    int split = set->holdout > 0 || (idx && !r->test.images);
-    TRY(idx ? idx_parts_read(d, folder, r, !split) : cifar10_parts_read(d, folder, !split));
+    if (strcmp(set->name, "synthetic") == 0) {
+        TRY(synthetic_parts_read(d, set, split));
+    } else {
+        TRY(files_read(d, set, &recipes[at], folder, &split));
+    }
     if (split) TRY(samples_split(d, set));
     values_compute(d, set->normalize);
     log_info("%s: %d samples of %d x %d x %d to train on, %d %s, from %s", d->name, d->train.n,

@@ -33,14 +33,21 @@ enum dataset_normalize {
     NORMALIZE_UNIT      /* the largest byte of the training part to 1 */
 };
 
+/* Of the set that is drawn; synthetic.c says how. */
+struct synthetic_settings {
+    int samples, height, width, channels, classes;
+    float noise;
+};
+
 struct dataset_settings {
-    const char *name; /* "digits", "mnist", "fashion", "cifar10" */
+    const char *name; /* "digits", "mnist", "fashion", "cifar10", "synthetic" */
     const char *path; /* its folder; "" or NULL: $HUDDLE_DATA/name, data/name, then where
                          `make install` put what ships, PREFIX/share/huddle/data/name */
     int normalize;    /* enum dataset_normalize */
     float holdout;    /* share of the training part that is judged instead of the test part; 0:
                             the set's own test part (digits has none: a fifth is held out) */
-    uint32_t seed;    /* names which samples are held out */
+    uint32_t seed;    /* names which samples are held out, and what is drawn */
+    struct synthetic_settings synthetic; /* read where that is the set */
 };
 
 /* Reads both parts. Says on the log what was read from where, and where a set lacks its own test

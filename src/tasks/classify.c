@@ -5,10 +5,11 @@
 
 #include "datasets/dataset.h"
 #include "datasets/loader.h"
+#include "datasets/synthetic.h"
 #include "nn/net.h"
 #include "tasks/task.h"
 
-/* Groups "data" and "model". */
+/* Groups "data" and "model"; "synthetic" is of datasets/synthetic.h. */
 struct data_options {
     char set[32], path[256];
     int batch, sampling, reshuffle, normalize, threads;
@@ -23,6 +24,7 @@ struct classify {
     struct task base;
     struct data_options data;
     struct model_options layers;
+    struct synthetic_settings synthetic;
     struct task_setup setup;
     struct dataset *dataset;
     struct model *model;
@@ -46,7 +48,7 @@ struct classifier { /* a learner */
 
 static const struct option data_options[] = {
     {"set", OPTION_TEXT, offsetof(struct data_options, set), 0, 0, 32,
-        "digits, mnist, fashion or cifar10", "digits"},
+        "digits, mnist, fashion, cifar10 or synthetic", "digits"},
     {"path", OPTION_TEXT, offsetof(struct data_options, path), 0, 0, 256,
         "its folder; \"\": $HUDDLE_DATA/<set>, data/<set>, then the installed one", ""},
     {"batch", OPTION_INT, offsetof(struct data_options, batch), 32, 1, 65536,
@@ -73,6 +75,7 @@ static const struct option model_options[] = {
 static const struct option_group groups[] = {
     {"data", "what is learned from", data_options},
     {"model", "what learns it; `huddle help models` lists layers and presets", model_options},
+    {"synthetic", "images drawn from the seed, for data.set=synthetic", synthetic_options},
     {0},
 };
 
@@ -95,12 +98,14 @@ static enum status classify_open(struct task *base, const struct task_setup *set
     t->setup.settings = NULL;
     TRY(settings_apply(setup->settings, "data", data_options, &t->data));
     TRY(settings_apply(setup->settings, "model", model_options, &t->layers));
+    TRY(settings_apply(setup->settings, "synthetic", synthetic_options, &t->synthetic));
     struct dataset_settings set = {
         .name = t->data.set,
         .path = t->data.path,
         .normalize = t->data.normalize,
         .holdout = t->data.holdout,
         .seed = setup->seed,
+        .synthetic = t->synthetic,
     };
     TRY(dataset_open(&t->dataset, &set));
     const struct loader_settings each = loading(t, 0);
@@ -143,6 +148,8 @@ static void classify_write_options(const struct task *base, FILE *f) {
     const struct classify *t = (const struct classify *)base;
     options_write(f, "data", data_options, &t->data);
     options_write(f, "model", model_options, &t->layers);
+    if (strcmp(t->data.set, "synthetic") != 0) return;
+    options_write(f, "synthetic", synthetic_options, &t->synthetic);
 }
 
 static void classify_describe(const struct task *base, char *text, size_t n) {
