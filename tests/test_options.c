@@ -340,7 +340,7 @@ Test(options, long_values_are_broken_and_read_back) {
         struct thing t = {.tau = 1, .tiny = 1};
         size_t size = rng_below(rng_word(KEY, 3 * i), 512), at = 0;
         while (at < size) {
-            size_t word = 1 + rng_below(rng_word(KEY, 100000 + 1000 * i + (uint32_t)at), 90);
+            size_t word = 1 + rng_below(rng_word(KEY, 100000 + 1000 * i + (uint32_t)at), 149);
             if (at + word > size) word = size - at;
             memset(t.layers + at, 'a' + (int)(at % 26), word);
             at += word;
@@ -349,6 +349,31 @@ Test(options, long_values_are_broken_and_read_back) {
         struct thing back = round_trip(&t);
         cr_assert(!strcmp(back.layers, t.layers), "\"%s\" became \"%s\"", t.layers, back.layers);
     }
+}
+
+/* A line is broken at a single blank only: of two, the reader would give one back. */
+Test(options, several_blanks_in_a_long_value_read_back) {
+    for (uint32_t i = 0; i < 400; i++) {
+        struct thing t = {.tau = 1, .tiny = 1};
+        size_t size = 100 + rng_below(rng_word(KEY, 5 * i), 400), word = 0;
+        for (size_t at = 0; at < size; at++) {
+            uint32_t draw = rng_below(rng_word(KEY, 900000 + 1000 * i + (uint32_t)at), 8);
+            int inside = at > 0 && at + 1 < size;
+            t.layers[at] = inside && (draw < 3 || word > 20) ? ' ' : 'a';
+            word = t.layers[at] == ' ' ? 0 : word + 1;
+        }
+        struct thing back = round_trip(&t);
+        cr_assert(!strcmp(back.layers, t.layers), "\"%s\" became \"%s\"", t.layers, back.layers);
+    }
+}
+
+Test(options, blanks_at_the_ends_are_no_part_of_a_text) {
+    struct settings *s = fresh();
+    cr_assert(settings_read_argument(s, "thing.name= \t a  b \t") == STATUS_OK);
+    cr_assert(settings_read_argument(s, "thing.layers=  ") == STATUS_OK);
+    struct thing t = applied(s);
+    cr_assert(!strcmp(t.name, "a  b") && !strcmp(t.layers, ""), "\"%s\"", t.name);
+    settings_close(s);
 }
 
 Test(options, a_group_without_options_is_not_written) {

@@ -217,29 +217,43 @@ static enum status set_choice(const struct setting *s, const struct option *o, i
 /* What inih would take for a comment or could not hold in a line must not get in. */
 enum { WIDTH = 100, WORD_MOST = 150 };
 
+/* A long value is broken at a blank between letters only: inih takes all blanks off both ends of a
+ * line, and one comes back. */
+static int is_break(const char *text, size_t at) {
+    return text[at] == ' ' && at > 0 && !isspace((unsigned char)text[at - 1]) && text[at + 1] &&
+           !isspace((unsigned char)text[at + 1]);
+}
+
 static int can_be_written(const char *value) {
+    size_t word = 0;
     if (value[strcspn(value, ";#\n\r")]) return 0;
-    for (size_t word = strcspn(value, " "); *value; word = strcspn(value, " ")) {
-        if (word > WORD_MOST) return 0;
-        value += word + strspn(value + word, " ");
+    for (size_t at = 0; value[at]; at++) {
+        if (is_break(value, at)) word = at + 1;
+        if (at + 1 - word > WORD_MOST) return 0;
     }
     return 1;
+}
+
+/* Without the blanks at both ends, which a file's values do not have either. */
+static enum status set_text(const struct setting *s, const struct option *o, char *field) {
+    const char *from = s->value;
+    while (isspace((unsigned char)*from)) from++;
+    size_t n = strlen(from);
+    while (n > 0 && isspace((unsigned char)from[n - 1])) n--;
+    if (n >= (size_t)o->hi) return bad_value(s, o);
+    memcpy(field, from, n);
+    field[n] = '\0';
+    if (can_be_written(field)) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "%s: %s.%s holds a ; or # or a line break or a word of more than %d letters, which "
+        "config.ini could not keep",
+        s->where, s->group, s->name, WORD_MOST);
 }
 
 static enum status set_field(const struct setting *s, const struct option *o, void *field) {
     char *end;
     if (o->type == OPTION_CHOICE) return set_choice(s, o, field);
-    if (o->type == OPTION_TEXT) {
-        if (strlen(s->value) >= (size_t)o->hi) return bad_value(s, o);
-        if (!can_be_written(s->value)) {
-            return fail(STATUS_BAD_CONFIG,
-                "%s: %s.%s holds a ; or # or a line break or a word of more than %d letters, which "
-                "config.ini could not keep",
-                s->where, s->group, s->name, WORD_MOST);
-        }
-        memcpy(field, s->value, strlen(s->value) + 1);
-        return STATUS_OK;
-    }
+    if (o->type == OPTION_TEXT) return set_text(s, o, field);
     double v = strtod(s->value, &end);
     while (isspace((unsigned char)*end)) end++;
     int whole = o->type != OPTION_INT || v == floor(v);
@@ -364,8 +378,8 @@ static void value_text(const struct option *o, const void *field, char *text, si
 static void write_value(FILE *f, const char *text) {
     while (strlen(text) > WIDTH) {
         size_t cut = WIDTH;
-        while (cut > 0 && text[cut] != ' ') cut--;
-        if (cut == 0) cut = strcspn(text, " ");
+        while (cut > 0 && !is_break(text, cut)) cut--;
+        while (text[cut] && !is_break(text, cut)) cut++;
         if (!text[cut]) break;
         fprintf(f, "%.*s\n    ", (int)cut, text);
         text += cut + 1;
