@@ -61,7 +61,8 @@ OBJ := $(SRC:%=$(BUILD)/%.o)
 LIB := $(filter-out $(BUILD)/src/main.c.o,$(OBJ))
 TESTS := $(patsubst tests/test_%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
 PERF := $(patsubst perf/%_perf.c,$(BUILD)/perf/%_perf,$(sort $(wildcard perf/*_perf.c)))
-EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] perf/*.[ch])
+FUZZ := idx cifar10 ini model safetensors
+EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] tests/fuzz/*.[ch] perf/*.[ch])
 
 all: $(BUILD)/huddle $(CU:%=$(BUILD)/%.o) ## build huddle, and the CUDA kernels where there is nvcc
 
@@ -94,7 +95,9 @@ $(BUILD)/tests/readme_strategy.c: README.md
 $(BUILD)/perf/%: perf/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(CFLAGS) -DPERF_COMMIT='"$(shell git describe --always --dirty 2>/dev/null)"' -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
--include $(OBJ:.o=.d) $(CU:%=$(BUILD)/%.d) $(TESTS:=.d) $(PERF:=.d)
+$(FUZZ:%=$(BUILD)/%): $(BUILD)/%: tests/fuzz/fuzz.c $(LIB)
+	$(QUIET)$(CC) -Itests $(CFLAGS) -fsanitize=fuzzer -DTARGET=fuzz_$* -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
+-include $(FUZZ:%=$(BUILD)/%.d) $(OBJ:.o=.d) $(CU:%=$(BUILD)/%.d) $(TESTS:=.d) $(PERF:=.d)
 FORCE:
 QUIET = @printf '  %-5s %s\n' $(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),NVCC,CC)) '$<';
 TESTLIB = -lcriterion
@@ -125,6 +128,14 @@ tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and withou
 PLAIN := $(filter-out %/huddle %/resume,$(TESTS))
 run-plain: $(PLAIN)
 	@set -e; for t in $(PLAIN); do echo "$$t"; $$t; done
+SECONDS ?= 60
+fuzz: ## every reader on bytes that libFuzzer makes up, SECONDS=60 each; what breaks one is kept
+	@$(MAKE) run-fuzz BUILD=$(BUILD)/fuzz CC=clang CUDA=0 OPENMP=0 DEBUG=1 \
+	  SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
+run-fuzz: $(FUZZ:%=$(BUILD)/%)
+	@set -e; for t in $(FUZZ); do echo "fuzz $$t"; mkdir -p $(BUILD)/corpus/$$t; \
+	  $(BUILD)/$$t -max_total_time=$(SECONDS) -timeout=10 -max_len=8192 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=tests/fuzz/corpus/$$t/ $(BUILD)/corpus/$$t tests/fuzz/corpus/$$t; done
 mutants: ## break the code line by line; every break must make a test fail
 	sh tests/mutants.sh
 perf: $(PERF) ## build and run the measuring programs; perf/README.md explains the columns
@@ -172,6 +183,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo install test run-tests run-plain asan tsan mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain asan tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:
