@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -50,13 +51,20 @@ static void forget(struct ends *ends) {
     *ends = (struct ends){0};
 }
 
+/* NaN is unlike itself, and its bits are not. */
+static uint32_t bits_of(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
 static enum status compare(const struct ends *a, const struct ends *b) {
     for (int r = 0; r < WORKERS_MOST; r++) {
         if (a->n[r] != b->n[r] || (a->n[r] && (!a->x[r] || !b->x[r]))) {
             return fail(STATUS_VERIFY, "worker %d did not come to its end in both runs", r);
         }
         for (size_t i = 0; i < a->n[r]; i++) {
-            if (memcmp(&a->x[r][i], &b->x[r][i], sizeof(float)) == 0) continue;
+            if (bits_of(a->x[r][i]) == bits_of(b->x[r][i])) continue;
             return fail(STATUS_VERIFY,
                 "the resumed run is another: parameter %zu of worker %d is %.9g, was %.9g", i, r,
                 (double)b->x[r][i], (double)a->x[r][i]);
