@@ -11,8 +11,10 @@
 static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) {
+    (void)number;
     interrupted = 1;
-    signal(number, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
 }
 
 static enum status run_with(const struct settings *settings, int resume) {

@@ -16,7 +16,7 @@
 #include "strategies/strategies.h"
 #include "tasks/task.h"
 
-enum { WORKERS_MOST = 64 };
+enum { WORKERS_MOST = 64, STOPS = 5 };
 
 /* Every worker's parameters at the end; each worker writes its own entry. */
 struct ends {
@@ -84,17 +84,19 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
-/* The second run: stopped after a third of the time that the first took, again and again. */
+/* The second run: stopped again and again, after a third of the time that the first took or, where
+ * that is up before training begins, after a round. */
 static enum status run_in_pieces(struct run_setup *setup, double seconds, int *stops) {
     struct run_result result;
     setup->interrupt = &interrupted;
     enum status end;
     do {
-        stop_after(seconds / 3);
+        interrupted = 0;
+        if (*stops < STOPS) stop_after(seconds / 3);
         end = run_train(setup, &result);
         setup->resume = 1;
         *stops += end == STATUS_INTERRUPTED;
-    } while (end == STATUS_INTERRUPTED && *stops < 100);
+    } while (end == STATUS_INTERRUPTED);
     signal(SIGALRM, SIG_IGN);
     return end;
 }

@@ -64,7 +64,7 @@ static int gather_notes(const struct run *run, struct note *notes) {
     return n;
 }
 
-static int is_over(const struct run *run, const struct run_result *r) {
+int run_is_over(const struct run *run, const struct run_result *r) {
     const struct run_settings *set = &run->set;
     return (set->epochs > 0 && r->epochs >= (double)set->epochs) ||
            (set->steps > 0 && r->steps >= (long)set->steps * set->workers) ||
@@ -92,8 +92,9 @@ static enum status record(
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
     double every = (double)run->set.eval_every * run->task->epoch;
     run->next_evaluation = (floor(run->samples / every) + 1) * every;
-    run->interrupted = run->setup->interrupt && *run->setup->interrupt;
-    run->stop = is_over(run, r) || run->interrupted;
+    int over = run_is_over(run, r);
+    run->interrupted = !over && run->setup->interrupt && *run->setup->interrupt;
+    run->stop = over || run->interrupted;
     return folder_save(run, c->seat.w.q, shown);
 }
 

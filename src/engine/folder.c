@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/checkpoint.h"
 #include "engine/run_inside.h"
@@ -47,27 +48,33 @@ static enum status name_folder(struct run *run) {
     return fail(STATUS_IO, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
+/* Written beside its place: a run that is killed now can still go on with the old one. */
 static enum status save_config(const struct run *run) {
-    char path[512];
+    char path[512], beside[520];
     snprintf(path, sizeof path, "%s/config.ini", run->result.path);
-    FILE *f = fopen(path, "w");
+    snprintf(beside, sizeof beside, "%s.part", path);
+    FILE *f = fopen(beside, "w");
     if (f) {
         write_config(run, f);
-        if (ferror(f) == 0 && fclose(f) == 0) return STATUS_OK;
+        int good = fflush(f) == 0 && ferror(f) == 0 && fsync(fileno(f)) == 0;
+        if (fclose(f) == 0 && good && rename(beside, path) == 0) return STATUS_OK;
     }
     return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
 enum status folder_open(struct run *run) {
-    char path[512];
     if (run->setup->resume) {
         snprintf(
             run->result.path, sizeof run->result.path, "%s/%s", run->set.folder, run->set.name);
-        TRY(state_open(run));
-    } else {
-        TRY(make_folder(run->set.folder));
-        TRY(name_folder(run));
+        return state_open(run);
     }
+    TRY(make_folder(run->set.folder));
+    return name_folder(run);
+}
+
+enum status folder_begin(struct run *run) {
+    char path[512];
+    if (!*run->result.path) return STATUS_OK;
     TRY(save_config(run));
     snprintf(path, sizeof path, "%s/metrics.jsonl", run->result.path);
     return metrics_open(&run->metrics, path);

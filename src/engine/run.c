@@ -152,8 +152,10 @@ static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
     count_from_here(run, &c->seat);
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
+    enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
     if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
     team_part(run->team, w->rank);
+    TRY(begun);
     while (!run->stop) {
         double before = c->seat.samples;
         team_start_round(run->team, w->rank);
@@ -199,9 +201,9 @@ static int is_interrupted(const struct run *run) {
     return run->setup->interrupt && *run->setup->interrupt;
 }
 
-/* At each round's end, under the team's lock: is it time to gather? In fixed order rounds end rank
- * after rank: asking at rank 0's stops all at the same one, so that no gathering, asked for or not,
- * changes who meets whom when. */
+/* At each round's end, under the team's lock: is it time to gather? In fixed order nobody
+ * begins a round before all have ended theirs: asking when the last one does stops all at the same
+ * round, and no gathering, asked for or not, changes who meets whom when. */
 static int round_ended(void *with, int rank, int met) {
     struct run *run = with;
     struct seat *s = &run->crew[rank].seat;
@@ -211,7 +213,7 @@ static int round_ended(void *with, int rank, int met) {
     s->samples_told = s->samples;
     s->steps_told = s->w.steps;
     atomic_store_explicit(&run->shown_samples, (long)run->samples, memory_order_relaxed);
-    if (set->order == ORDER_FIXED && rank != 0) return 0;
+    if (set->order == ORDER_FIXED && ++run->ended % set->workers != 0) return 0;
     struct tally done = take_tally(run, s, met);
     return is_interrupted(run) || done.samples >= run->next_evaluation ||
            (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
@@ -400,8 +402,23 @@ static void run_close(struct run *run) {
     arena_close(&run->arena);
 }
 
+/* The state of a run that goes on is its end already. */
+static int was_finished(struct run *run) {
+    struct run_result *r = &run->result;
+    if (!run->setup->resume) return 0;
+    r->samples = run->samples;
+    r->epochs = run->samples / run->task->epoch;
+    r->steps = run->steps;
+    r->accuracy = run->best;
+    return run_is_over(run, r);
+}
+
 static enum status run_go(struct run *run) {
     TRY(run_open(run));
+    if (was_finished(run)) {
+        log_info("%s is finished; a larger run.epochs goes on", run->result.path);
+        return STATUS_OK;
+    }
     if (!run->setup->quiet) say_what(run);
     enum status started = start_workers(run);
     join_workers(run);

@@ -48,6 +48,7 @@ struct run {
     double next_evaluation; /* in samples */
     double next_save;       /* the same */
     long steps;
+    long ended;                /* rounds of all workers, in fixed order */
     atomic_long shown_samples; /* the same as samples, for the progress line */
     _Atomic double shown_loss; /* of whichever round ended last, likewise */
 
@@ -68,11 +69,16 @@ struct run {
  * whether to go on. */
 enum status evaluate_answer(struct run *run, struct crew *c);
 
+/* Nothing is left to do for a run that has come to this. */
+int run_is_over(const struct run *run, const struct run_result *r);
+
 /* The next round's progress counts from here, on the worker's own thread. */
 void count_from_here(const struct run *run, struct seat *s);
 
-/* Folder, config.ini, checkpoint, summary. */
+/* Folder, config.ini, checkpoint, summary. Nothing of a run that goes on is touched before
+ * folder_begin, when all workers have found their part of the state. */
 enum status folder_open(struct run *run);
+enum status folder_begin(struct run *run);
 enum status folder_save(struct run *run, struct stream *q, struct vec answer);
 enum status folder_finish(const struct run *run);
 

@@ -248,6 +248,7 @@ static enum status read_newest(struct run *run) {
             run->numbers = safetensors_find_text(&run->state, "numbers");
             if (run->numbers) return STATUS_OK;
             safetensors_close(&run->state);
+            fail_remember("%s is no saved state", path);
         }
         log_warn("%s; trying the state before", fail_message());
     }

@@ -129,12 +129,12 @@ static void settle(struct team *t) {
         if (p->phase == PARKED && is_awaited(t, r)) let_run(t, r);
     }
     if (!all_parked(t)) return;
-    t->gathering = 0;
     for (int r = 0; r < t->set.size; r++) {
         if (t->seat[r].phase != PARKED) continue;
-        t->seat[r].gathered = 1;
+        t->seat[r].gathered = t->gathering;
         let_run(t, r);
     }
+    t->gathering = 0;
 }
 
 /* ---- meetings ------------------------------------------------------------------------------- */
@@ -221,7 +221,7 @@ int team_end_round(struct team *t, int rank) {
     wait_turn(t, rank);
     p->rounds++;
     if (t->set.round_ended && t->set.round_ended(t->set.with, rank, p->met)) t->gathering = 1;
-    p->phase = t->gathering ? PARKED : PACED;
+    p->phase = t->gathering || t->set.order == ORDER_FIXED ? PARKED : PACED;
     settle(t);
     pass_turn(t, rank);
     if (p->gathered) t->turn_at_gathering = t->turn; /* this was the last to come */

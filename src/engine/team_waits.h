@@ -4,7 +4,8 @@
  * vectors), the end of a round. In free order events happen as they come. In fixed order they
  * happen one at a time, rank after rank, where a worker that is waiting or has left is passed
  * over; computing between events goes on in parallel, and the order of events, and so every bit,
- * is the same each time. One function, team_next in team.c, says whose event comes next.
+ * is the same each time. There nobody begins a round before all have ended theirs, so that a run
+ * that stops and goes on between rounds meets in the same order as one that does not. One function, team_next in team.c, says whose event comes next.
  *
  * A wait for somebody to arrive ends when the team breaks; a lock is never broken.
  */
