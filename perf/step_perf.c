@@ -106,7 +106,7 @@ static void step_run(void *with) {
     int classes = b->model->classes;
     const float *logits = net_forward(b->net, b->x, b->in, b->batch, b->step);
     b->q->kernels->softmax_cross_entropy(
-        b->q, b->loss, b->dlogits, logits, b->label, 1 / (float)b->batch, b->batch, classes);
+        b->q, b->loss, b->dlogits, logits, b->label, 1 / (float)b->batch, 0, b->batch, classes);
     net_backward(b->net, b->g, 0, b->dlogits, NULL);
     optimizer_step(&b->optimizer, b->q, b->x, b->g, (struct range){0, b->model->floats}, b->step);
 }

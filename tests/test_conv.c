@@ -250,3 +250,68 @@ Test(pool, a_nan_is_passed_on_wherever_it_stands) {
         cr_assert(isnan(y) && where == at, "at %d", at);
     }
 }
+
+/* Means of whole numbers are rounded once a pixel; the sums stay below 256 x 5. */
+static void average_check(const struct pool_shape *s, int threads) {
+    struct stream q = stream_of(threads);
+    size_t in = (size_t)(s->batch * s->h * s->w * s->c), o = 0;
+    size_t out = (size_t)(s->batch * s->out_h * s->out_w * s->c);
+    float *x = guard_ints(in, X, 5), *y = guard_floats(out), *dy = guard_ints(out, DZ, 9);
+    float *dx = guard_floats(in);
+    double *want = doubles(out), *grad = doubles(in), n = s->size * s->size;
+    for (int b = 0; b < s->batch; b++)
+        for (int i = 0; i < s->out_h * s->out_w; i++)
+            for (int c = 0; c < s->c; c++, o++)
+                for (int p = 0; p < s->size * s->size; p++) {
+                    int r = i / s->out_w * s->stride + p / s->size;
+                    int t = i % s->out_w * s->stride + p % s->size;
+                    size_t at = (size_t)(((b * s->h + r) * s->w + t) * s->c + c);
+                    want[o] += (double)x[at] / n;
+                    grad[at] += small_int(o, DZ, 9) / n;
+                }
+    k->avgpool_forward(&q, s, y, x);
+    check_close(y, want, out, 4e-6, 1e-6, "forward");
+    k->avgpool_backward(&q, s, dx, dy);
+    check_close(dx, grad, in, 4e-6, 1e-6, "backward");
+    cr_assert(guard_holds(y, out) && guard_holds(dx, in));
+    float *const all[] = {x, y, dy, dx};
+    for (int i = 0; i < 4; i++) guard_free(all[i]);
+    free(want);
+    free(grad);
+}
+
+Test(pool, averages_of_windows_and_their_gradients) {
+    for (int i = 0; i < POOLS; i++)
+        for (int threads = 1; threads <= 3; threads++) average_check(&pools[i], threads);
+}
+
+static void global_check(int batch, size_t pixels, int c, int threads) {
+    struct stream q = stream_of(threads);
+    size_t out = (size_t)batch * (size_t)c, in = out * pixels;
+    float *x = guard_ints(in, X, 5), *y = guard_floats(out), *dy = guard_ints(out, DZ, 9);
+    float *dx = guard_floats(in);
+    double *want = doubles(out), *grad = doubles(in);
+    for (size_t i = 0; i < in; i++) {
+        size_t o = i / ((size_t)c * pixels) * (size_t)c + i % (size_t)c;
+        want[o] += (double)x[i] / (double)pixels;
+        grad[i] = small_int(o, DZ, 9) / (double)pixels;
+    }
+    k->globalavgpool_forward(&q, y, x, batch, pixels, c);
+    check_close(y, want, out, 1e-7, 1e-6, "forward");
+    k->globalavgpool_backward(&q, dx, dy, batch, pixels, c);
+    check_close(dx, grad, in, 0, 1e-6, "backward");
+    cr_assert(guard_holds(y, out) && guard_holds(dx, in));
+    float *const all[] = {x, y, dy, dx};
+    for (int i = 0; i < 4; i++) guard_free(all[i]);
+    free(want);
+    free(grad);
+}
+
+Test(pool, averages_of_whole_images_and_their_gradients) {
+    static const int images[][3] = {
+        {0, 3, 2}, {1, 1, 1}, {2, 64, 17}, {3, 65, 33}, {33, 255, 3}, {5, 1024, 16}};
+    for (int i = 0; i < 18; i++) {
+        const int *s = images[i / 3];
+        global_check(s[0], (size_t)s[1], s[2], i % 3 + 1);
+    }
+}

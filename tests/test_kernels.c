@@ -199,15 +199,16 @@ Test(kernels, rmsprop_and_adam_follow_their_equations) {
 }
 
 static double act_of(double z, enum activation act) {
+    if (act == ACTIVATION_SIGMOID) return z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z));
     return act == ACTIVATION_RELU ? (z > 0 ? z : 0) : act == ACTIVATION_TANH ? tanh(z) : z;
 }
 
-/* tanhf is good to about one unit in the last place: 1.2e-7 of a value up to 1. */
-static double act_tolerance(enum activation act) { return act == ACTIVATION_TANH ? 2.5e-7 : 0; }
+/* tanhf and expf are good to about one unit in the last place: 1.2e-7 of a value up to 1. */
+static double act_tolerance(enum activation act) { return act >= ACTIVATION_TANH ? 2.5e-7 : 0; }
 
 Test(kernels, bias_and_activation_are_done_in_one_pass) {
     static const int shapes[][2] = {{0, 3}, {1, 1}, {3, 10}, {33, 31}, {7, 32}, {640, 257}};
-    for (int a = ACTIVATION_NONE; a <= ACTIVATION_TANH; a++)
+    for (int a = ACTIVATION_NONE; a <= ACTIVATION_SIGMOID; a++)
         for (int i = 0; i < 18; i++) {
             size_t rows = (size_t)shapes[i / 3][0], c = (size_t)shapes[i / 3][1], n = rows * c;
             struct stream q = stream_of(i % 3 + 1);
@@ -225,16 +226,17 @@ Test(kernels, bias_and_activation_are_done_in_one_pass) {
 }
 
 Test(kernels, activations_and_their_gradients) {
-    for (int a = ACTIVATION_NONE; a <= ACTIVATION_TANH; a++) FOR_ALL(n, q) {
+    for (int a = ACTIVATION_NONE; a <= ACTIVATION_SIGMOID; a++) FOR_ALL(n, q) {
             enum activation act = (enum activation)a;
             float *x = guard_ints(n, 1, 3), *y = guard_floats(n), *dy = guard_ints(n, 2, 9);
             float *dz = guard_floats(n);
             double *want = doubles(n), *grad = doubles(n);
             for (size_t i = 0; i < n; i++) {
-                double z = small_int(i, 1, 3), t = tanh(z);
-                double slope = a == ACTIVATION_RELU   ? (z > 0 ? 1 : 0)
-                               : a == ACTIVATION_TANH ? 1 - t * t
-                                                      : 1;
+                double z = small_int(i, 1, 3), t = tanh(z), half = tanh(z / 2);
+                double slope = a == ACTIVATION_RELU      ? (z > 0 ? 1 : 0)
+                               : a == ACTIVATION_TANH    ? 1 - t * t
+                               : a == ACTIVATION_SIGMOID ? (1 - half * half) / 4
+                                                         : 1;
                 want[i] = act_of(z, act);
                 grad[i] = slope * small_int(i, 2, 9);
             }
@@ -337,20 +339,25 @@ Test(kernels, a_rate_of_zero_drops_nothing_and_a_dropped_nan_is_gone) {
     cr_assert(y[0] == 0 && isnan(y[1]));
 }
 
-/* The oracle in double, with another formula: the loss is log sum exp(z - z[label]). */
+/* The oracle in double, with another formula: -log p[j] is log sum exp(z - z[j]), and with a
+ * smoothing the loss is the mean of these under the target. */
 static void cross_entropy_oracle(
-    const float *z, int label, double scale, int C, double *loss, double *dz) {
-    double sum = 0;
-    for (int j = 0; j < C; j++) sum += exp((double)z[j] - (double)z[label]);
-    *loss = log(sum);
-    for (int j = 0; j < C; j++)
-        dz[j] = scale * (exp((double)z[j] - (double)z[label]) / sum - (j == label));
+    const float *z, int label, double scale, double smoothing, int C, double *loss, double *dz) {
+    *loss = 0;
+    for (int j = 0; j < C; j++) {
+        double target = (j == label) * (1 - smoothing) + smoothing / C, sum = 0;
+        for (int i = 0; i < C; i++) sum += exp((double)z[i] - (double)z[j]);
+        if (target > 0) *loss += target * log(sum);
+        dz[j] = scale * (1 / sum - target);
+    }
 }
 
 Test(kernels, softmax_cross_entropy_and_its_gradient) {
     static const int shapes[][2] = {{0, 10}, {1, 1}, {1, 2}, {33, 10}, {65, 257}};
-    for (int i = 0; i < 5; i++) {
-        int B = shapes[i][0], C = shapes[i][1], label[65];
+    static const float smoothings[] = {0, 0.1f, 0.75f};
+    for (int i = 0; i < 15; i++) {
+        int B = shapes[i / 3][0], C = shapes[i / 3][1], label[65];
+        float smoothing = smoothings[i % 3];
         size_t n = (size_t)B * (size_t)C;
         struct stream q = stream_of(2);
         float *z = guard_ints(n, 1, 10), *dz = guard_floats(n), *loss = guard_floats((size_t)B);
@@ -360,16 +367,16 @@ Test(kernels, softmax_cross_entropy_and_its_gradient) {
             float *row = z + (size_t)b * (size_t)C;
             label[b] = abs(small_int((size_t)b, 3, 1000)) % C;
             for (int j = 0; j < C; j++) row[j] = row[j] / 3 + (b % 2 ? 500.0f : 0);
-            cross_entropy_oracle(
-                row, label[b], (double)scale, C, want_loss + b, want + (size_t)b * (size_t)C);
+            cross_entropy_oracle(row, label[b], (double)scale, (double)smoothing, C, want_loss + b,
+                want + (size_t)b * (size_t)C);
         }
-        k->softmax_cross_entropy(&q, loss, dz, z, label, scale, B, C);
+        k->softmax_cross_entropy(&q, loss, dz, z, label, scale, smoothing, B, C);
         /* Sums of up to 257 terms: 4 eps sqrt(257), and as much again for expf and logf. */
         check_close(loss, want_loss, (size_t)B, 4e-6, 4e-6, "loss");
         check_close(dz, want, n, 2e-6, 4e-6, "dlogits");
         cr_assert(guard_holds(dz, n) && guard_holds(loss, (size_t)B) && guard_holds(z, n));
         for (int b = 0; b < B; b++) loss[b] = guard_word;
-        k->softmax_cross_entropy(&q, loss, NULL, z, label, scale, B, C);
+        k->softmax_cross_entropy(&q, loss, NULL, z, label, scale, smoothing, B, C);
         check_close(loss, want_loss, (size_t)B, 4e-6, 4e-6, "without a gradient");
         guard_free(z);
         guard_free(dz);
@@ -384,7 +391,7 @@ Test(kernels, large_logits_do_not_overflow_and_nan_is_not_hidden) {
     float loss[4], dz[12], right[4];
     const float z[12] = {1000, 0, -1000, NAN, 5, 1, 7, NAN, 1, 3, 4, NAN};
     const int label[4] = {0, 1, 0, 0};
-    k->softmax_cross_entropy(&q, loss, dz, z, label, 1, 4, 3);
+    k->softmax_cross_entropy(&q, loss, dz, z, label, 1, 0, 4, 3);
     k->right(&q, right, z, label, 4, 3);
     cr_assert(fabsf(loss[0]) <= 1e-6f && fabsf(dz[0]) <= 1e-6f);
     cr_assert(right[0] == 1);
@@ -393,6 +400,15 @@ Test(kernels, large_logits_do_not_overflow_and_nan_is_not_hidden) {
         cr_assert(right[b] == 0, "row %d", b);
         for (int j = 0; j < 3; j++) cr_assert(isnan(dz[3 * b + j]));
     }
+}
+
+Test(kernels, a_logit_of_minus_infinity_does_not_count_without_smoothing) {
+    struct stream q = stream_of(1);
+    float loss[1], dz[2];
+    const float z[2] = {3, -INFINITY};
+    const int label[1] = {0};
+    k->softmax_cross_entropy(&q, loss, dz, z, label, 1, 0, 1, 2);
+    cr_assert(loss[0] == 0 && dz[0] == 0 && dz[1] == 0);
 }
 
 Test(kernels, right_takes_the_first_of_equals) {
@@ -464,9 +480,13 @@ Test(kernels, a_failed_stream_does_nothing) {
     k->conv_grad_weight(&q, &conv, NULL, 0, NULL, NULL, NULL);
     k->maxpool_forward(&q, &pool, NULL, NULL, NULL);
     k->maxpool_backward(&q, &pool, NULL, NULL, NULL);
+    k->avgpool_forward(&q, &pool, NULL, NULL);
+    k->avgpool_backward(&q, &pool, NULL, NULL);
+    k->globalavgpool_forward(&q, NULL, NULL, 2, 2, 2);
+    k->globalavgpool_backward(&q, NULL, NULL, 2, 2, 2);
     k->dropout_mask(&q, NULL, key, 1, NULL, 9);
     k->dropout(&q, NULL, NULL, NULL, 1, 9);
-    k->softmax_cross_entropy(&q, NULL, NULL, NULL, NULL, 1, 2, 2);
+    k->softmax_cross_entropy(&q, NULL, NULL, NULL, NULL, 1, 0, 2, 2);
     k->right(&q, NULL, NULL, NULL, 2, 2);
     k->total(&q, NULL, NULL, 9);
     k->quadratic(&q, NULL, NULL, NULL, NULL, NULL, NULL, 9);

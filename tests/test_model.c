@@ -74,12 +74,12 @@ Test(model, the_line_is_kept_with_presets_spelled_out) {
 
 Test(model, a_relu_is_absorbed_only_right_behind_a_conv_or_a_dense) {
     struct model *m = open_or_die("relu, conv 4 3, relu, relu, maxpool 2, tanh, flatten, dense 5, "
-                                  "tanh, dropout 0.5, dense 10",
+                                  "tanh, dropout 0.5, dense 10, sigmoid",
         mnist, 10);
-    static const int absorbed[] = {0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0};
-    for (int i = 0; i < 11; i++) cr_assert(m->layer[i].absorbed == absorbed[i], "%d", i + 1);
+    static const int absorbed[] = {0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1};
+    for (int i = 0; i < 12; i++) cr_assert(m->layer[i].absorbed == absorbed[i], "%d", i + 1);
     cr_assert(m->layer[1].act == ACTIVATION_RELU && m->layer[7].act == ACTIVATION_TANH);
-    cr_assert(m->layer[10].act == ACTIVATION_NONE);
+    cr_assert(m->layer[10].act == ACTIVATION_SIGMOID);
     model_close(m);
 }
 
@@ -99,6 +99,9 @@ Test(model, strides_and_paddings_give_the_right_shapes) {
         {"maxpool 2, dense 10", 3, 5},
         {"maxpool 3 stride 2, dense 10", 3, 4},
         {"maxpool 2 stride 5, dense 10", 2, 2},
+        {"avgpool 2, dense 10", 3, 5},
+        {"avgpool 3 stride 2, dense 10", 3, 4},
+        {"globalavgpool, dense 10", 1, 1},
     };
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
         struct model *m = open_or_die(cases[i].layers, (struct shape){7, 10, 3}, 10);
@@ -143,6 +146,11 @@ static const struct {
     {"maxpool", "\"maxpool SIZE [stride N]\""},
     {"maxpool 2 same, dense 10", "\"maxpool SIZE [stride N]\""},
     {"maxpool 17, dense 10", "SIZE = 17 is not in 1 .. 16"},
+    {"avgpool", "\"avgpool SIZE [stride N]\""},
+    {"avgpool 2 3, dense 10", "\"avgpool SIZE [stride N]\""},
+    {"avgpool 29, dense 10", "a window of 29 does not fit an input of 28 x 28"},
+    {"globalavgpool 2, dense 10", "this layer is written \"globalavgpool\""},
+    {"sigmoid 3, dense 10", "this layer is written \"sigmoid\""},
     {"dense 100, maxpool 2, dense 10", "layer 2 \"maxpool 2\": a window of 2 does not fit an input "
                                        "of 1 x 1"},
     {"relu 3, dense 10", "this layer is written \"relu\""},

@@ -13,9 +13,10 @@ TestSuite(net, .timeout = 120);
 
 /* ---- the oracle: forward in double, from the definitions, and gradients by differences ---- */
 
-enum ref_kind { REF_END, CONV, POOL, RELU, TANH, DROP, DENSE };
+enum ref_kind { REF_END, CONV, POOL, AVERAGE, RELU, TANH, SIGMOID, DROP, DENSE };
 
-/* position is the layer's in the line: it names the parameters and the mask. */
+/* position is the layer's in the line: it names the parameters and the mask. An AVERAGE of size 0
+ * is that of the whole image. */
 struct ref_layer {
     enum ref_kind kind;
     int position, n, size, stride, same;
@@ -54,12 +55,26 @@ static const struct ref_case cases[] = {
     {"maxpool 2, conv 17 2, tanh, conv 3 1, dropout 0.2", {5, 4, 2}, 3, 4,
         {{POOL, 1, 0, 2, 2, 0, 0}, {CONV, 2, 17, 2, 1, 0, 0}, {TANH, 3, 0, 0, 0, 0, 0},
             {CONV, 4, 3, 1, 1, 0, 0}, {DROP, 5, 0, 0, 0, 0, 0.2}}},
+    {"conv 3 3, sigmoid, avgpool 2, conv 5 2 same, sigmoid, globalavgpool, dense 4, sigmoid",
+        {8, 7, 2}, 4, -1,
+        {{CONV, 1, 3, 3, 1, 0, 0}, {SIGMOID, 2, 0, 0, 0, 0, 0}, {AVERAGE, 3, 0, 2, 2, 0, 0},
+            {CONV, 4, 5, 2, 1, 1, 0}, {SIGMOID, 5, 0, 0, 0, 0, 0}, {AVERAGE, 6, 0, 0, 0, 0, 0},
+            {DENSE, 7, 4, 0, 0, 0, 0}, {SIGMOID, 8, 0, 0, 0, 0, 0}}},
+    {"globalavgpool, sigmoid, dense 3", {5, 3, 4}, 3, -1,
+        {{AVERAGE, 1, 0, 0, 0, 0, 0}, {SIGMOID, 2, 0, 0, 0, 0, 0}, {DENSE, 3, 3, 0, 0, 0, 0}}},
+    {"avgpool 3 stride 2, tanh, dense 3", {8, 7, 3}, 3, -1,
+        {{AVERAGE, 1, 0, 3, 2, 0, 0}, {TANH, 2, 0, 0, 0, 0, 0}, {DENSE, 3, 3, 0, 0, 0, 0}}},
     {"digits_cnn", {8, 8, 1}, 10, -1,
         {{CONV, 1, 16, 3, 1, 1, 0}, {RELU, 2, 0, 0, 0, 0, 0}, {CONV, 3, 32, 3, 1, 1, 0},
             {RELU, 4, 0, 0, 0, 0, 0}, {POOL, 5, 0, 2, 2, 0, 0}, {DENSE, 7, 64, 0, 0, 0, 0},
             {RELU, 8, 0, 0, 0, 0, 0}, {DENSE, 9, 10, 0, 0, 0, 0}}},
 };
 enum { CASES = sizeof cases / sizeof *cases, ROOM = 4096, B = 3, SEED = 11, RANK = 2 };
+
+/* The batch between two layers. */
+struct room {
+    double at[B][ROOM];
+};
 
 /* What the oracle works on; kink is how near it came to a place without a derivative. */
 struct ref {
@@ -122,6 +137,21 @@ static void ref_pool(struct ref *r, const struct ref_layer *l, struct shape in, 
             }
 }
 
+static void ref_average(
+    const struct ref_layer *l, struct shape in, struct shape *out, const double *x, double *y) {
+    int rows = l->size ? l->size : in.h, columns = l->size ? l->size : in.w;
+    int step = l->size ? l->stride : 1;
+    *out = (struct shape){(in.h - rows) / step + 1, (in.w - columns) / step + 1, in.c};
+    for (int o = 0; o < out->h * out->w * in.c; o++) {
+        int top = o / in.c / out->w * step, left = o / in.c % out->w * step;
+        y[o] = 0;
+        for (int u = 0; u < rows * columns; u++) {
+            int at = (top + u / columns) * in.w + left + u % columns;
+            y[o] += x[at * in.c + o % in.c] / (rows * columns);
+        }
+    }
+}
+
 static void ref_dense(const struct ref *r, const struct ref_layer *l, struct shape in,
     struct shape *out, const double *x, double *y) {
     const double *w = ref_part(r, l->position, "dense", "weight");
@@ -142,39 +172,52 @@ static void ref_values(
         if (l->kind == RELU) r->kink = fmin(r->kink, fabs(x[i]));
         if (l->kind == RELU) y[i] = x[i] > 0 ? x[i] : 0;
         if (l->kind == TANH) y[i] = tanh(x[i]);
+        if (l->kind == SIGMOID) y[i] = (1 + tanh(x[i] / 2)) / 2;
         if (l->kind != DROP) continue;
         double unit = (double)rng_word(key, (uint64_t)(b * n + i)) / 4294967296.0;
         y[i] = unit < (double)(1 - (float)l->rate) ? x[i] / (1 - l->rate) : 0;
     }
 }
 
+/* One layer on all samples; in <- the shape of what it gives. */
+static void ref_layer(
+    struct ref *r, const struct ref_layer *l, struct shape *in, struct room *x, struct room *y) {
+    struct shape out = *in;
+    for (int b = 0; b < B; b++) {
+        if (l->kind == CONV) {
+            ref_conv(r, l, *in, &out, x->at[b], y->at[b]);
+        } else if (l->kind == POOL) {
+            ref_pool(r, l, *in, &out, x->at[b], y->at[b]);
+        } else if (l->kind == AVERAGE) {
+            ref_average(l, *in, &out, x->at[b], y->at[b]);
+        } else if (l->kind == DENSE) {
+            ref_dense(r, l, *in, &out, x->at[b], y->at[b]);
+        } else {
+            ref_values(r, l, b, in->h * in->w * in->c, x->at[b], y->at[b]);
+        }
+    }
+    *in = out;
+}
+
 /* The mean loss of the batch; logits are left in r. */
 static double ref_loss(struct ref *r) {
+    static struct room room[2];
+    struct room *x = &room[0], *y = &room[1];
+    struct shape in = r->c->in;
     double total = 0;
     r->kink = HUGE_VAL;
+    for (int b = 0; b < B; b++)
+        memcpy(x->at[b], r->in + (size_t)b * shape_size(in), shape_size(in) * sizeof(double));
+    for (const struct ref_layer *l = r->c->layer; l->kind != REF_END; l++) {
+        ref_layer(r, l, &in, x, y);
+        struct room *swap = x;
+        x = y;
+        y = swap;
+    }
     for (int b = 0; b < B; b++) {
-        static double room[2][ROOM];
-        struct shape in = r->c->in;
-        double *x = room[0], *y = room[1];
-        memcpy(x, r->in + (size_t)b * shape_size(in), shape_size(in) * sizeof *x);
-        for (const struct ref_layer *l = r->c->layer; l->kind != REF_END; l++) {
-            struct shape out = in;
-            if (l->kind == CONV)
-                ref_conv(r, l, in, &out, x, y);
-            else if (l->kind == POOL)
-                ref_pool(r, l, in, &out, x, y);
-            else if (l->kind == DENSE)
-                ref_dense(r, l, in, &out, x, y);
-            else
-                ref_values(r, l, b, in.h * in.w * in.c, x, y);
-            in = out;
-            double *swap = x;
-            x = y;
-            y = swap;
-        }
         double sum = 0;
-        for (int j = 0; j < r->c->classes; j++) sum += exp(r->logits[b][j] = x[j]);
-        total += (log(sum) - x[r->label[b]]) / B;
+        for (int j = 0; j < r->c->classes; j++) sum += exp(r->logits[b][j] = x->at[b][j]);
+        total += (log(sum) - x->at[b][r->label[b]]) / B;
     }
     return total;
 }

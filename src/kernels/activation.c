@@ -9,6 +9,8 @@
 
 static inline float relu(float z) { return z < 0 ? 0 : z; }
 
+static inline float sigmoid(float z) { return 1 / (1 + expf(-z)); }
+
 void host_bias_act_rows(
     size_t from, size_t to, float *y, const float *bias, enum activation act, size_t c) {
     for (size_t r = from; r < to; r++) {
@@ -24,6 +26,9 @@ void host_bias_act_rows(
             break;
         case ACTIVATION_TANH:
             for (size_t j = 0; j < c; j++) row[j] = tanhf(row[j] + bias[j]);
+            break;
+        case ACTIVATION_SIGMOID:
+            for (size_t j = 0; j < c; j++) row[j] = sigmoid(row[j] + bias[j]);
             break;
         }
     }
@@ -49,6 +54,10 @@ static void act_grad_share(
 #pragma omp simd
         for (size_t i = from; i < to; i++) dz[i] = dy[i] * (1 - y[i] * y[i]);
         break;
+    case ACTIVATION_SIGMOID:
+#pragma omp simd
+        for (size_t i = from; i < to; i++) dz[i] = dy[i] * (y[i] * (1 - y[i]));
+        break;
     }
 }
 
@@ -69,6 +78,9 @@ static void act_share(size_t from, size_t to, float *y, const float *x, enum act
         break;
     case ACTIVATION_TANH:
         for (size_t i = from; i < to; i++) y[i] = tanhf(x[i]);
+        break;
+    case ACTIVATION_SIGMOID:
+        for (size_t i = from; i < to; i++) y[i] = sigmoid(x[i]);
         break;
     }
 }

@@ -93,13 +93,21 @@ void host_maxpool_forward(
 void host_maxpool_backward(
     struct stream *q, const struct pool_shape *s, float *dx, const float *dy, const uint8_t *where);
 
+void host_avgpool_forward(struct stream *q, const struct pool_shape *s, float *y, const float *x);
+void host_avgpool_backward(
+    struct stream *q, const struct pool_shape *s, float *dx, const float *dy);
+void host_globalavgpool_forward(
+    struct stream *q, float *y, const float *x, int batch, size_t pixels, int c);
+void host_globalavgpool_backward(
+    struct stream *q, float *dx, const float *dy, int batch, size_t pixels, int c);
+
 void host_dropout_mask(struct stream *q, uint8_t *mask, struct rng_key key, float keep,
     const struct step *step, size_t n);
 void host_dropout(
     struct stream *q, float *y, const float *x, const uint8_t *mask, float keep, size_t n);
 
 void host_softmax_cross_entropy(struct stream *q, float *loss, float *dlogits, const float *logits,
-    const int *label, float scale, int B, int C);
+    const int *label, float scale, float smoothing, int B, int C);
 void host_right(
     struct stream *q, float *right, const float *logits, const int *label, int B, int C);
 void host_total(struct stream *q, float *out, const float *v, size_t n);

@@ -44,7 +44,7 @@ struct pool_shape {
 };
 
 /* What is done to a sum before it is passed on, and undone from what was passed on. */
-enum activation { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_TANH };
+enum activation { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_SIGMOID };
 
 struct kernels {
     /* ---- vectors, all (n) ---- */
@@ -137,6 +137,19 @@ struct kernels {
     void (*maxpool_backward)(struct stream *q, const struct pool_shape *s, float *dx,
         const float *dy, const uint8_t *where);
 
+    /* y <- mean of each window; y is (batch, out_h, out_w, c). The windows' size is not limited. */
+    void (*avgpool_forward)(struct stream *q, const struct pool_shape *s, float *y, const float *x);
+
+    /* dx (batch, h, w, c) <- the gradients of the windows, spread evenly over their pixels. */
+    void (*avgpool_backward)(
+        struct stream *q, const struct pool_shape *s, float *dx, const float *dy);
+
+    /* y (batch, c) <- mean over the pixels of x (batch, pixels, c); and the reverse. */
+    void (*globalavgpool_forward)(
+        struct stream *q, float *y, const float *x, int batch, size_t pixels, int c);
+    void (*globalavgpool_backward)(
+        struct stream *q, float *dx, const float *dy, int batch, size_t pixels, int c);
+
     /* ---- dropout ---- */
 
     /* mask[i] <- 1 with probability keep, else 0: word i of the sequence that key names after its
@@ -152,13 +165,14 @@ struct kernels {
 
     /* Softmax and cross entropy, forward and backward in one pass over the logits.
      *
-     *   loss    (B)     out  -log p[label], nats
-     *   dlogits (B, C)  out  scale (p - onehot(label)); NULL: not wanted
+     *   loss    (B)     out  -sum_j t_j log p_j, nats
+     *   dlogits (B, C)  out  scale (p - t); NULL: not wanted
      *   logits  (B, C)  in   not overwritten
      *   label   (B)     in   0 .. C-1
-     *   scale           in   1/B for the gradient of a mean loss */
+     *   scale           in   1/B for the gradient of a mean loss
+     *   smoothing       in   t is (1 - smoothing) onehot(label) + smoothing / C */
     void (*softmax_cross_entropy)(struct stream *q, float *loss, float *dlogits,
-        const float *logits, const int *label, float scale, int B, int C);
+        const float *logits, const int *label, float scale, float smoothing, int B, int C);
 
     /* right (B) <- 1 where the first largest logit is the label's and no logit is NaN, else 0. */
     void (*right)(

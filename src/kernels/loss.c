@@ -9,10 +9,20 @@ static float row_max(const float *z, int n) {
     return most;
 }
 
+/* The mean of z - most under the target; without smoothing the other logits are not looked at: one
+ * of minus infinity must not count. */
+static float target_mean(const float *z, int C, int label, float most, float smoothing) {
+    float sum = 0;
+    if (smoothing == 0) return z[label] - most;
+    for (int j = 0; j < C; j++) sum += z[j] - most;
+    return (1 - smoothing) * (z[label] - most) + smoothing / (float)C * sum;
+}
+
 /* A NaN among the logits is in the sum, whatever row_max made of it, and so in the loss. */
 void host_softmax_cross_entropy(struct stream *q, float *loss, float *dlogits, const float *logits,
-    const int *label, float scale, int B, int C) {
+    const int *label, float scale, float smoothing, int B, int C) {
     if (q->failed != STATUS_OK) return;
+    float all = smoothing / (float)C; /* every class's share of the target */
     for (int b = 0; b < B; b++) {
         const float *z = logits + (size_t)b * (size_t)C;
         float *dz = dlogits ? dlogits + (size_t)b * (size_t)C : NULL;
@@ -23,9 +33,12 @@ void host_softmax_cross_entropy(struct stream *q, float *loss, float *dlogits, c
             sum += e;
             if (dz) dz[j] = e;
         }
-        loss[b] = logf(sum) - (z[label[b]] - most);
+        loss[b] = logf(sum) - target_mean(z, C, label[b], most, smoothing);
         if (!dz) continue;
-        for (int j = 0; j < C; j++) dz[j] = scale * (dz[j] / sum - (j == label[b] ? 1.0f : 0.0f));
+        for (int j = 0; j < C; j++) {
+            float target = j == label[b] ? 1 - smoothing + all : all;
+            dz[j] = scale * (dz[j] / sum - target);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-/* pool.c -- maxpool_forward, maxpool_backward. */
+/* pool.c -- maxpool_forward, maxpool_backward, and the same of avgpool and globalavgpool. */
 #include <string.h>
 
 #include "host.h"
@@ -105,4 +105,104 @@ void host_maxpool_backward(struct stream *q, const struct pool_shape *s, float *
     shape_check(s);
     size_t floats = (size_t)s->batch * (size_t)s->h * (size_t)s->w * (size_t)s->c;
     SHARE(q, (size_t)s->batch, 1, floats, backward_share, s, dx, dy, where);
+}
+
+/* ---- means ---- */
+
+static inline void row_add(float *restrict to, const float *restrict from, float scale, size_t n) {
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) to[j] += scale * from[j];
+}
+
+/* Rows [from, to) of the outputs of all images. */
+static void average_share(
+    size_t from, size_t to, const struct pool_shape *s, float *y, const float *x) {
+    size_t c = (size_t)s->c, row = (size_t)s->w * c, out_row = (size_t)s->out_w * c;
+    float scale = 1 / ((float)s->size * (float)s->size);
+    for (size_t r = from; r < to; r++) {
+        size_t image = r / (size_t)s->out_h, top = r % (size_t)s->out_h * (size_t)s->stride;
+        const float *at = x + (image * (size_t)s->h + top) * row;
+        memset(y + r * out_row, 0, out_row * sizeof *y);
+        for (int place = 0; place < s->size * s->size; place++) {
+            size_t i = (size_t)(place / s->size), k = (size_t)(place % s->size);
+            for (size_t j = 0; j < (size_t)s->out_w; j++) {
+                const float *pixel = at + i * row + (j * (size_t)s->stride + k) * c;
+                row_add(y + r * out_row + j * c, pixel, scale, c);
+            }
+        }
+    }
+}
+
+static void windows_check(const struct pool_shape *s) {
+    ASSERT(s->size >= 1 && s->stride >= 1);
+    ASSERT((s->out_h - 1) * s->stride + s->size <= s->h);
+    ASSERT((s->out_w - 1) * s->stride + s->size <= s->w);
+}
+
+void host_avgpool_forward(struct stream *q, const struct pool_shape *s, float *y, const float *x) {
+    if (q->failed != STATUS_OK) return;
+    windows_check(s);
+    size_t rows = (size_t)s->batch * (size_t)s->out_h;
+    SHARE(
+        q, rows, 1, rows * (size_t)s->stride * (size_t)s->w * (size_t)s->c, average_share, s, y, x);
+}
+
+/* Images [from, to). */
+static void spread_share(
+    size_t from, size_t to, const struct pool_shape *s, float *dx, const float *dy) {
+    size_t c = (size_t)s->c, row = (size_t)s->w * c, image = (size_t)s->h * row;
+    size_t step = (size_t)s->stride, outs = (size_t)s->out_h * (size_t)s->out_w;
+    float scale = 1 / ((float)s->size * (float)s->size);
+    for (size_t b = from; b < to; b++) {
+        float *at = dx + b * image;
+        memset(at, 0, image * sizeof *at);
+        for (size_t o = 0; o < outs; o++) {
+            size_t top = o / (size_t)s->out_w * step, left = o % (size_t)s->out_w * step;
+            const float *d = dy + (b * outs + o) * c;
+            for (int place = 0; place < s->size * s->size; place++) {
+                size_t i = top + (size_t)(place / s->size), j = left + (size_t)(place % s->size);
+                row_add(at + i * row + j * c, d, scale, c);
+            }
+        }
+    }
+}
+
+void host_avgpool_backward(
+    struct stream *q, const struct pool_shape *s, float *dx, const float *dy) {
+    if (q->failed != STATUS_OK) return;
+    windows_check(s);
+    size_t floats = (size_t)s->batch * (size_t)s->h * (size_t)s->w * (size_t)s->c;
+    SHARE(q, (size_t)s->batch, 1, floats, spread_share, s, dx, dy);
+}
+
+static void images_mean(size_t from, size_t to, float *y, const float *x, size_t pixels, size_t c) {
+    for (size_t b = from; b < to; b++) {
+        memset(y + b * c, 0, c * sizeof *y);
+        for (size_t i = 0; i < pixels; i++) row_add(y + b * c, x + (b * pixels + i) * c, 1, c);
+        for (size_t j = 0; j < c; j++) y[b * c + j] /= (float)pixels;
+    }
+}
+
+void host_globalavgpool_forward(
+    struct stream *q, float *y, const float *x, int batch, size_t pixels, int c) {
+    if (q->failed != STATUS_OK) return;
+    size_t B = (size_t)batch;
+    SHARE(q, B, 1, B * pixels * (size_t)c, images_mean, y, x, pixels, (size_t)c);
+}
+
+static void images_spread(
+    size_t from, size_t to, float *dx, const float *dy, size_t pixels, size_t c) {
+    for (size_t b = from; b < to; b++) {
+        for (size_t i = 0; i < pixels; i++) {
+            float *at = dx + (b * pixels + i) * c;
+            for (size_t j = 0; j < c; j++) at[j] = dy[b * c + j] / (float)pixels;
+        }
+    }
+}
+
+void host_globalavgpool_backward(
+    struct stream *q, float *dx, const float *dy, int batch, size_t pixels, int c) {
+    if (q->failed != STATUS_OK) return;
+    size_t B = (size_t)batch;
+    SHARE(q, B, 1, B * pixels * (size_t)c, images_spread, dx, dy, pixels, (size_t)c);
 }

@@ -19,7 +19,7 @@ struct layer {
     int size, stride, same; /* conv, pool: window; conv: 'same' padding */
     int units;              /* dense: outputs; conv: channels */
     float rate;             /* dropout: share that is dropped */
-    enum activation act;    /* conv, dense: the relu or tanh that follows, done in one pass */
+    enum activation act;    /* conv, dense: what follows, done in one pass */
     int absorbed;           /* this layer's work is done by the one before it */
     int parts;
     int part[LAYER_PARTS];     /* its tensors, as indices into the model's */
@@ -80,8 +80,9 @@ struct layer_ops {
     void (*tangent_forward)(const struct layer *l, const struct pass *p, const struct slot *s);
     void (*tangent_backward)(const struct layer *l, const struct pass *p, const struct slot *s);
 
-    enum activation absorbs_into; /* relu, tanh: what conv and dense may do in their own pass */
-    int absorbs;                  /* conv, dense: do so with one that follows at once */
+    enum activation
+        absorbs_into; /* relu, tanh, sigmoid: what conv and dense may do in their own pass */
+    int absorbs;      /* conv, dense: do so with one that follows at once */
 };
 
 extern const struct layer_ops *const layer_kinds[]; /* until NULL; layers.c */

@@ -1,4 +1,4 @@
-/* layer_activation.c -- relu and tanh. Behind a conv or a dense they are done in its pass; here is
+/* layer_activation.c -- relu, tanh and sigmoid. Behind a conv or a dense they are done in its pass; here is
  * what happens elsewhere. */
 #include "nn/layer.h"
 #include "nn/words.h"
@@ -44,4 +44,13 @@ const struct layer_ops layer_tanh = {
     .forward = activation_forward,
     .backward = activation_backward,
     .absorbs_into = ACTIVATION_TANH,
+};
+const struct layer_ops layer_sigmoid = {
+    .name = "sigmoid",
+    .usage = "sigmoid",
+    .parse = activation_parse,
+    .infer = activation_infer,
+    .forward = activation_forward,
+    .backward = activation_backward,
+    .absorbs_into = ACTIVATION_SIGMOID,
 };

@@ -100,7 +100,7 @@ static enum status layer_blame(const struct item *it, int position, enum status 
     return fail(code, "model.layers: layer %d \"%s\": %s", position, it->text, why);
 }
 
-/* A relu or tanh right behind a conv or dense is done by that. */
+/* A relu, tanh or sigmoid right behind a conv or dense is done by that. */
 static void layer_absorb(struct layer *l) {
     enum activation act = l->ops->absorbs_into;
     if (act == ACTIVATION_NONE || l->position == 1 || !l[-1].ops->absorbs) return;

@@ -18,6 +18,7 @@ struct data_options {
 
 struct model_options {
     char layers[1024];
+    float smoothing;
 };
 
 struct classify {
@@ -69,6 +70,8 @@ static const struct option data_options[] = {
 static const struct option model_options[] = {
     {"layers", OPTION_TEXT, offsetof(struct model_options, layers), 0, 0, 1024,
         "a preset, or layers: \"conv 16 3 same, relu, maxpool 2, dense 10\"", "digits_cnn"},
+    {"smoothing", OPTION_REAL, offsetof(struct model_options, smoothing), 0, 0, 0.999,
+        "share of each label that is spread over all classes in training; 0: none", NULL},
     {0},
 };
 
@@ -227,13 +230,14 @@ static struct staged stage(struct classifier *l, const struct batch *b) {
 static struct range classify_grad(
     struct learner *base, struct vec x, struct vec g, const struct step *step) {
     struct classifier *l = (struct classifier *)base;
-    const struct model *m = ((struct classify *)base->task)->model;
+    const struct classify *t = (const struct classify *)base->task;
+    const struct model *m = t->model;
     struct stream *q = base->q;
     const struct batch *b = loader_next(l->loader, &base->waited);
     struct staged at = stage(l, b);
     const float *logits = net_forward(l->net, x, at.in, b->n, step);
-    q->kernels->softmax_cross_entropy(
-        q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n, b->n, m->classes);
+    q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
+        t->layers.smoothing, b->n, m->classes);
     net_backward(l->net, g, 0, l->dlogits, NULL);
     q->kernels->total(q, l->sums, l->loss, (size_t)b->n);
     float sum;
@@ -258,7 +262,7 @@ static enum status judge_batch(struct classifier *l, struct vec x, struct score 
     float sums[2] = {0, 0};
     struct staged at = stage(l, &l->judge);
     const float *logits = net_forward(l->net, x, at.in, n, NULL);
-    q->kernels->softmax_cross_entropy(q, l->loss, NULL, logits, at.label, 1, n, m->classes);
+    q->kernels->softmax_cross_entropy(q, l->loss, NULL, logits, at.label, 1, 0, n, m->classes);
     q->kernels->right(q, l->right, logits, at.label, n, m->classes);
     q->kernels->total(q, l->sums, l->loss, (size_t)n);
     q->kernels->total(q, l->sums + 1, l->right, (size_t)n);
