@@ -255,6 +255,22 @@ Test(kernels, activations_and_their_gradients) {
         }
 }
 
+Test(kernels, a_sum_of_two_goes_through_the_activation) {
+    for (int a = ACTIVATION_NONE; a <= ACTIVATION_SIGMOID; a++) FOR_ALL(n, q) {
+            enum activation act = (enum activation)a;
+            float *x = guard_ints(n, 1, 3), *other = guard_ints(n, 2, 3), *y = guard_floats(n);
+            double *want = doubles(n);
+            for (size_t i = 0; i < n; i++)
+                want[i] = act_of(small_int(i, 1, 3) + small_int(i, 2, 3), act);
+            k->add_act(&q, y, x, other, act, n);
+            check_close(y, want, n, act_tolerance(act), 0, "add_act %d", a);
+            cr_assert(guard_holds(y, n));
+            float *const all[] = {x, other, y};
+            for (int i = 0; i < 3; i++) guard_free(all[i]);
+            free(want);
+        }
+}
+
 Test(kernels, a_relu_passes_nan_on) {
     struct stream q = stream_of(1);
     float x[40], y[40], bias[40] = {0};
@@ -474,6 +490,7 @@ Test(kernels, a_failed_stream_does_nothing) {
     k->bias_act(&q, NULL, NULL, ACTIVATION_NONE, 2, 2);
     k->act_grad(&q, NULL, NULL, NULL, ACTIVATION_RELU, 9);
     k->act(&q, NULL, NULL, ACTIVATION_RELU, 9);
+    k->add_act(&q, NULL, NULL, NULL, ACTIVATION_RELU, 9);
     k->bias_grad(&q, NULL, NULL, 0, 2, 2);
     k->conv_forward(&q, &conv, NULL, NULL, NULL, NULL, ACTIVATION_NONE, NULL);
     k->conv_grad_input(&q, &conv, NULL, NULL, NULL, NULL);

@@ -84,6 +84,24 @@ Test(model, a_relu_is_absorbed_only_right_behind_a_conv_or_a_dense) {
 }
 
 /* 'same' as TensorFlow: ceil(side / stride). */
+Test(model, a_residual_has_a_shortcut_where_its_body_changes_the_shape) {
+    struct model *m =
+        open_or_die("conv 4 3 same, residual ( conv 4 3 same, relu ), relu, "
+                    "residual(conv 6 3 stride 2 same,relu,conv 6 3 same),tanh, dense 3",
+            (struct shape){5, 8, 2}, 3);
+    static const char *const names[] = {"1.conv.weight", "1.conv.bias", "3.conv.weight",
+        "3.conv.bias", "7.conv.weight", "7.conv.bias", "9.conv.weight", "9.conv.bias",
+        "6.shortcut.conv.weight", "6.shortcut.conv.bias", "11.dense.weight", "11.dense.bias"};
+    cr_assert(m->parts == 12 && m->residuals == 2);
+    for (int i = 0; i < 12; i++) cr_assert(!strcmp(m->part[i].name, names[i]), "%d", i);
+    const struct part *p = &m->part[8];
+    static const int dim[4] = {1, 1, 4, 6};
+    cr_assert(p->dims == 4 && !memcmp(p->dim, dim, sizeof dim));
+    /* 76 + 148, 222 + 330, 4 x 6 + 6, 3 x 4 x 6 x 3 + 3 */
+    cr_assert(m->parameters == 76 + 148 + 222 + 330 + 30 + 219, "%zu", m->parameters);
+    model_close(m);
+}
+
 Test(model, strides_and_paddings_give_the_right_shapes) {
     static const struct {
         const char *layers;
@@ -153,6 +171,23 @@ static const struct {
     {"sigmoid 3, dense 10", "this layer is written \"sigmoid\""},
     {"dense 100, maxpool 2, dense 10", "layer 2 \"maxpool 2\": a window of 2 does not fit an input "
                                        "of 1 x 1"},
+    {"residual, dense 10",
+        "layer 1 \"residual\": this layer is written \"residual ( LAYER, ... )\""},
+    {"residual 3 (relu), dense 10", "\"residual ( LAYER, ... )\""},
+    {"relu (tanh), dense 10", "layer 1 \"relu\": there is a \"(\" behind it"},
+    {"residual (), dense 10", "layer 2 is empty"},
+    {"residual (relu, ), dense 10", "layer 3 is empty"},
+    {"(relu), dense 10", "layer 1 is empty"},
+    {"residual (relu, dense 10", "layer 1 \"residual\": its \"(\" is never closed"},
+    {"relu ), dense 10", "there is a \")\" behind layer 1, and no \"residual (\""},
+    {"relu, residual (relu)), dense 10", "behind the \")\" of layer 2 there is to be a comma"},
+    {"residual (relu) dense 10", "behind the \")\" of layer 1 there is to be a comma"},
+    {"residual (relu, residual (tanh)), dense 10",
+        "layer 3 \"residual\": a residual does not hold another one"},
+    {"residual (flatten), dense 10", "layer 1 \"residual (...)\": there is nothing to compute"},
+    {"tanh, residual (conv 4 3), dense 10",
+        "layer 2 \"residual (...)\": its body makes 26 x 26 x 4 of 28 x 28 x 1, and no stride"},
+    {"residual (relu),, dense 10", "layer 3 is empty"},
     {"relu 3, dense 10", "this layer is written \"relu\""},
     {"flatten 3, dense 10", "this layer is written \"flatten\""},
     {"dropout, dense 10", "\"dropout RATE\""},

@@ -13,10 +13,11 @@ TestSuite(net, .timeout = 120);
 
 /* ---- the oracle: forward in double, from the definitions, and gradients by differences ---- */
 
-enum ref_kind { REF_END, CONV, POOL, AVERAGE, RELU, TANH, SIGMOID, DROP, DENSE };
+enum ref_kind { REF_END, CONV, POOL, AVERAGE, RELU, TANH, SIGMOID, DROP, DENSE, OPEN, CLOSE };
 
 /* position is the layer's in the line: it names the parameters and the mask. An AVERAGE of size 0
- * is that of the whole image. */
+ * is that of the whole image. A CLOSE is at its OPEN's position; it has n channels where there is a
+ * convolution on the shortcut. */
 struct ref_layer {
     enum ref_kind kind;
     int position, n, size, stride, same;
@@ -64,6 +65,27 @@ static const struct ref_case cases[] = {
         {{AVERAGE, 1, 0, 0, 0, 0, 0}, {SIGMOID, 2, 0, 0, 0, 0, 0}, {DENSE, 3, 3, 0, 0, 0, 0}}},
     {"avgpool 3 stride 2, tanh, dense 3", {8, 7, 3}, 3, -1,
         {{AVERAGE, 1, 0, 3, 2, 0, 0}, {TANH, 2, 0, 0, 0, 0, 0}, {DENSE, 3, 3, 0, 0, 0, 0}}},
+    {"conv 4 3 same, relu, residual ( conv 4 3 same, relu, conv 4 3 same ), relu, dense 3",
+        {5, 6, 2}, 3, -1,
+        {{CONV, 1, 4, 3, 1, 1, 0}, {RELU, 2, 0, 0, 0, 0, 0}, {OPEN, 3, 0, 0, 0, 0, 0},
+            {CONV, 4, 4, 3, 1, 1, 0}, {RELU, 5, 0, 0, 0, 0, 0}, {CONV, 6, 4, 3, 1, 1, 0},
+            {CLOSE, 3, 0, 0, 0, 0, 0}, {RELU, 7, 0, 0, 0, 0, 0}, {DENSE, 8, 3, 0, 0, 0, 0}}},
+    {"residual(conv 5 3 stride 2 same, tanh, conv 5 3 same), tanh, residual(tanh, dense 5),dense 4",
+        {7, 6, 2}, 4, -1,
+        {{OPEN, 1, 0, 0, 0, 0, 0}, {CONV, 2, 5, 3, 2, 1, 0}, {TANH, 3, 0, 0, 0, 0, 0},
+            {CONV, 4, 5, 3, 1, 1, 0}, {CLOSE, 1, 5, 1, 2, 0, 0}, {TANH, 5, 0, 0, 0, 0, 0},
+            {OPEN, 6, 0, 0, 0, 0, 0}, {TANH, 7, 0, 0, 0, 0, 0}, {DENSE, 8, 5, 0, 0, 0, 0},
+            {CLOSE, 6, 5, 1, 4, 0, 0}, {DENSE, 9, 4, 0, 0, 0, 0}}},
+    {"residual ( tanh, dense 6 ), residual (sigmoid), residual (dense 3)", {1, 1, 6}, 3, -1,
+        {{OPEN, 1, 0, 0, 0, 0, 0}, {TANH, 2, 0, 0, 0, 0, 0}, {DENSE, 3, 6, 0, 0, 0, 0},
+            {CLOSE, 1, 0, 0, 0, 0, 0}, {OPEN, 4, 0, 0, 0, 0, 0}, {SIGMOID, 5, 0, 0, 0, 0, 0},
+            {CLOSE, 4, 0, 0, 0, 0, 0}, {OPEN, 6, 0, 0, 0, 0, 0}, {DENSE, 7, 3, 0, 0, 0, 0},
+            {CLOSE, 6, 3, 1, 1, 0, 0}}},
+    {"residual (avgpool 2), sigmoid, dropout 0.3, residual (dropout 0.2), flatten, dense 3",
+        {6, 4, 2}, 3, 5,
+        {{OPEN, 1, 0, 0, 0, 0, 0}, {AVERAGE, 2, 0, 2, 2, 0, 0}, {CLOSE, 1, 2, 1, 2, 0, 0},
+            {SIGMOID, 3, 0, 0, 0, 0, 0}, {DROP, 4, 0, 0, 0, 0, 0.3}, {OPEN, 5, 0, 0, 0, 0, 0},
+            {DROP, 6, 0, 0, 0, 0, 0.2}, {CLOSE, 5, 0, 0, 0, 0, 0}, {DENSE, 8, 3, 0, 0, 0, 0}}},
     {"digits_cnn", {8, 8, 1}, 10, -1,
         {{CONV, 1, 16, 3, 1, 1, 0}, {RELU, 2, 0, 0, 0, 0, 0}, {CONV, 3, 32, 3, 1, 1, 0},
             {RELU, 4, 0, 0, 0, 0, 0}, {POOL, 5, 0, 2, 2, 0, 0}, {DENSE, 7, 64, 0, 0, 0, 0},
@@ -97,8 +119,9 @@ static const double *ref_part(
 
 static void ref_conv(const struct ref *r, const struct ref_layer *l, struct shape in,
     struct shape *out, const double *x, double *y) {
-    const double *w = ref_part(r, l->position, "conv", "weight");
-    const double *bias = ref_part(r, l->position, "conv", "bias");
+    const char *kind = l->kind == CLOSE ? "shortcut.conv" : "conv";
+    const double *w = ref_part(r, l->position, kind, "weight");
+    const double *bias = ref_part(r, l->position, kind, "bias");
     int s = l->stride, k = l->size;
     out->h = l->same ? (in.h + s - 1) / s : (in.h - k) / s + 1;
     out->w = l->same ? (in.w + s - 1) / s : (in.w - k) / s + 1;
@@ -179,12 +202,36 @@ static void ref_values(
     }
 }
 
+/* y <- x, which the body gave, and what went past the body; from: the shape of that. */
+static void ref_close(const struct ref *r, const struct ref_layer *l, struct shape out,
+    struct shape from, const double *x, const double *past, double *y) {
+    static double room[ROOM];
+    struct shape made = from;
+    const double *side = past;
+    if (l->n) {
+        ref_conv(r, l, from, &made, past, room);
+        side = room;
+    }
+    cr_assert(made.h == out.h && made.w == out.w && made.c == out.c);
+    for (int i = 0; i < out.h * out.w * out.c; i++) y[i] = x[i] + side[i];
+}
+
 /* One layer on all samples; in <- the shape of what it gives. */
 static void ref_layer(
     struct ref *r, const struct ref_layer *l, struct shape *in, struct room *x, struct room *y) {
+    static struct room past;
+    static struct shape from;
     struct shape out = *in;
+    if (l->kind == OPEN) {
+        past = *x;
+        from = *in;
+    }
     for (int b = 0; b < B; b++) {
-        if (l->kind == CONV) {
+        if (l->kind == OPEN) {
+            memcpy(y->at[b], x->at[b], sizeof x->at[b]);
+        } else if (l->kind == CLOSE) {
+            ref_close(r, l, *in, from, x->at[b], past.at[b], y->at[b]);
+        } else if (l->kind == CONV) {
             ref_conv(r, l, *in, &out, x->at[b], y->at[b]);
         } else if (l->kind == POOL) {
             ref_pool(r, l, *in, &out, x->at[b], y->at[b]);

@@ -1,4 +1,4 @@
-/* activation.c -- bias_act, act_grad, act, bias_grad.
+/* activation.c -- bias_act, act_grad, act, add_act, bias_grad.
  *
  * The comparisons are such that a NaN is passed on: a max(0, NaN) of 0 would hide a diverged net.
  */
@@ -88,6 +88,24 @@ static void act_share(size_t from, size_t to, float *y, const float *x, enum act
 void host_act(struct stream *q, float *y, const float *x, enum activation act, size_t n) {
     if (q->failed != STATUS_OK || n == 0) return;
     SHARE(q, n, LINE, n, act_share, y, x, act);
+}
+
+/* In pieces that stay in the nearest cache between the sum and the activation. */
+static void add_act_share(
+    size_t from, size_t to, float *y, const float *a, const float *b, enum activation act) {
+    enum { PIECE = 2048 };
+    for (size_t at = from; at < to; at += PIECE) {
+        size_t end = to - at < PIECE ? to : at + PIECE;
+#pragma omp simd
+        for (size_t i = at; i < end; i++) y[i] = a[i] + b[i];
+        if (act != ACTIVATION_NONE) act_share(at, end, y, y, act);
+    }
+}
+
+void host_add_act(
+    struct stream *q, float *y, const float *a, const float *b, enum activation act, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    SHARE(q, n, LINE, n, add_act_share, y, a, b, act);
 }
 
 enum { BLOCK = 256 }; /* rows summed apart: tall sums then lose fewer bits */

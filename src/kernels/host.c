@@ -16,6 +16,7 @@ const struct kernels kernels_host = {
     .bias_act = host_bias_act,
     .act_grad = host_act_grad,
     .act = host_act,
+    .add_act = host_add_act,
     .bias_grad = host_bias_grad,
     .conv_workspace = host_conv_workspace,
     .conv_forward = host_conv_forward,

@@ -78,6 +78,8 @@ void host_bias_act(
 void host_act_grad(
     struct stream *q, float *dz, const float *dy, const float *y, enum activation act, size_t n);
 void host_act(struct stream *q, float *y, const float *x, enum activation act, size_t n);
+void host_add_act(
+    struct stream *q, float *y, const float *a, const float *b, enum activation act, size_t n);
 void host_bias_grad(struct stream *q, float *db, const float *dz, float beta, size_t rows, int c);
 
 size_t host_conv_workspace(const struct stream *q, const struct conv_shape *s);

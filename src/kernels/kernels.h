@@ -108,6 +108,10 @@ struct kernels {
     /* y <- act(x), both (n). */
     void (*act)(struct stream *q, float *y, const float *x, enum activation act, size_t n);
 
+    /* y <- act(a + b), all (n). */
+    void (*add_act)(
+        struct stream *q, float *y, const float *a, const float *b, enum activation act, size_t n);
+
     /* db (c) <- beta db + column sums of dz (rows, c); beta = 0 does not read db. */
     void (*bias_grad)(struct stream *q, float *db, const float *dz, float beta, size_t rows, int c);
 

@@ -14,13 +14,17 @@ enum { LAYER_PARTS = 2, LAYER_WORDS = 6 };
 /* One layer of one model. Read-only once the model is open. */
 struct layer {
     const struct layer_ops *ops;
-    int position;           /* in the line, from 1 */
+    int position;           /* in the line, from 1; a shortcut's and a join's is the residual's */
+    char *text;             /* its words */
     struct shape in, out;   /* of one sample */
     int size, stride, same; /* conv, pool: window; conv: 'same' padding */
     int units;              /* dense: outputs; conv: channels */
     float rate;             /* dropout: share that is dropped */
     enum activation act;    /* conv, dense: what follows, done in one pass */
     int absorbed;           /* this layer's work is done by the one before it */
+    int input;              /* the layer whose output it reads, from 0; -1: the samples */
+    int other;              /* join: the same of the shortcut */
+    int shortcut;           /* it belongs to a residual's shortcut */
     int parts;
     int part[LAYER_PARTS];     /* its tensors, as indices into the model's */
     struct range weight, bias; /* the same, as ranges; n = 0 for none */
@@ -43,12 +47,13 @@ struct pass {
 
 /* A layer's buffers in one net, device memory. */
 struct slot {
-    const float *in;   /* (batch, in) */
-    float *out;        /* (batch, out); kept until the next forward, never overwritten in place */
-    uint8_t *kept;     /* what kept_bytes() asked for a sample, times the batch: masks, argmaxes */
-    const float *dout; /* (batch, out); backward */
-    float *dscratch;   /* (batch, out) floats; where dout is taken through the activation */
-    float *din;        /* (batch, in); NULL: not wanted */
+    const float *in;    /* (batch, in) */
+    const float *other; /* join: (batch, in); what the shortcut gives */
+    float *out;         /* (batch, out); kept until the next forward, never overwritten in place */
+    uint8_t *kept;      /* what kept_bytes() asked for a sample, times the batch: masks, argmaxes */
+    const float *dout;  /* (batch, out); backward */
+    float *dscratch;    /* (batch, out) floats; where dout is taken through the activation */
+    float *din;         /* (batch, in); NULL: not wanted */
 };
 
 struct layer_ops {
@@ -80,10 +85,12 @@ struct layer_ops {
     void (*tangent_forward)(const struct layer *l, const struct pass *p, const struct slot *s);
     void (*tangent_backward)(const struct layer *l, const struct pass *p, const struct slot *s);
 
-    enum activation
-        absorbs_into; /* relu, tanh, sigmoid: what conv and dense may do in their own pass */
-    int absorbs;      /* conv, dense: do so with one that follows at once */
+    enum activation absorbs_into; /* relu, tanh, sigmoid: what the layer before may do */
+    int absorbs;                  /* conv, dense, join: does so with one that follows at once */
+    int opens;                    /* residual: brackets with its body follow */
 };
+
+extern const struct layer_ops layer_join; /* the end of a residual; nobody writes it */
 
 extern const struct layer_ops *const layer_kinds[]; /* until NULL; layers.c */
 

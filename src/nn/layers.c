@@ -2,7 +2,8 @@
 #include "nn/layer.h"
 
 extern const struct layer_ops layer_conv, layer_maxpool, layer_avgpool, layer_globalavgpool,
-    layer_relu, layer_tanh, layer_sigmoid, layer_dropout, layer_flatten, layer_dense;
+    layer_relu, layer_tanh, layer_sigmoid, layer_dropout, layer_flatten, layer_dense,
+    layer_residual;
 
 const struct layer_ops *const layer_kinds[] = {
     &layer_conv,
@@ -15,5 +16,6 @@ const struct layer_ops *const layer_kinds[] = {
     &layer_dropout,
     &layer_flatten,
     &layer_dense,
+    &layer_residual,
     NULL,
 };

@@ -10,11 +10,13 @@
 #include "base/rng.h"
 #include "base/text.h"
 #include "nn/layer.h"
+#include "nn/words.h"
 
 enum {
     PART_ALIGN = 64,    /* floats: 256 bytes */
     LAYERS_MOST = 4095, /* a dropout's position is a part of its key */
-    ITEM_MOST = 127     /* letters of one layer's words */
+    ITEM_MOST = 127,    /* letters of one layer's words */
+    SHORTCUT_LAYERS = 3 /* an item makes one layer, or with a shortcut and a join so many */
 };
 
 static const size_t PARAMETERS_MOST = (size_t)1 << 31;
@@ -27,34 +29,18 @@ struct item {
     char *word[LAYER_WORDS];
 };
 
-/* Where the item at `position` (from 1) starts, without blanks around it, and its size. */
-static const char *item_find(const char *line, int position, size_t *size) {
-    for (; position > 1; position--) line = strchr(line, ',') + 1;
-    line += strspn(line, " \t\r\n");
-    *size = strcspn(line, ",");
-    while (*size && strchr(" \t\r\n", line[*size - 1])) --*size;
-    return line;
-}
+/* Where the reading of a line is. */
+struct cursor {
+    const char *at;
+    int position;       /* of the last item, from 1 */
+    struct layer *open; /* the residual whose bracket is open, or NULL */
+};
 
-static enum status item_read(struct item *it, const char *line, int position) {
-    size_t size;
-    const char *at = item_find(line, position, &size);
-    memset(it, 0, sizeof *it);
-    if (size == 0) {
-        return fail(STATUS_BAD_CONFIG,
-            "model.layers: layer %d is empty; layers are divided by "
-            "one comma, with none at the end",
-            position);
-    }
-    if (size > ITEM_MOST) {
-        return fail(STATUS_BAD_CONFIG,
-            "model.layers: layer %d \"%.20s...\" is too long; layers are divided by commas",
-            position, at);
-    }
-    memcpy(it->text, at, size);
-    memcpy(it->letters, at, size);
+static const char BLANKS[] = " \t\r\n";
+
+static enum status item_split(struct item *it, int position) {
     char *rest = it->letters;
-    for (char *word; (word = strtok_r(rest, " \t\r\n", &rest)); it->words++) {
+    for (char *word; (word = strtok_r(rest, BLANKS, &rest)); it->words++) {
         if (it->words == LAYER_WORDS) {
             return fail(STATUS_BAD_CONFIG, "model.layers: layer %d \"%s\": too many words",
                 position, it->text);
@@ -62,6 +48,30 @@ static enum status item_read(struct item *it, const char *line, int position) {
         it->word[it->words] = word;
     }
     return STATUS_OK;
+}
+
+/* Reads up to the comma or bracket behind the item, or the end. */
+static enum status item_read(struct item *it, struct cursor *c) {
+    const char *at = c->at + strspn(c->at, BLANKS);
+    size_t size = strcspn(at, ",()");
+    c->at = at + size;
+    c->position++;
+    while (size && strchr(BLANKS, at[size - 1])) size--;
+    memset(it, 0, sizeof *it);
+    if (size == 0) {
+        return fail(STATUS_BAD_CONFIG,
+            "model.layers: layer %d is empty; layers are divided by "
+            "one comma, with none at the end",
+            c->position);
+    }
+    if (size > ITEM_MOST) {
+        return fail(STATUS_BAD_CONFIG,
+            "model.layers: layer %d \"%.20s...\" is too long; layers are divided by commas",
+            c->position, at);
+    }
+    memcpy(it->text, at, size);
+    memcpy(it->letters, at, size);
+    return item_split(it, c->position);
 }
 
 static const struct preset *preset_find(const char *name) {
@@ -100,10 +110,10 @@ static enum status layer_blame(const struct item *it, int position, enum status 
     return fail(code, "model.layers: layer %d \"%s\": %s", position, it->text, why);
 }
 
-/* A relu, tanh or sigmoid right behind a conv or dense is done by that. */
-static void layer_absorb(struct layer *l) {
+/* A relu, tanh or sigmoid right behind a conv, a dense or a join is done by that. */
+static void layer_absorb(const struct model *m, struct layer *l) {
     enum activation act = l->ops->absorbs_into;
-    if (act == ACTIVATION_NONE || l->position == 1 || !l[-1].ops->absorbs) return;
+    if (act == ACTIVATION_NONE || l == m->layer || !l[-1].ops->absorbs) return;
     l[-1].act = act;
     l->absorbed = 1;
 }
@@ -120,7 +130,8 @@ static enum status part_add(struct model *m, struct layer *l, int p) {
     if (n > PARAMETERS_MOST - m->parameters) {
         return fail(STATUS_BAD_CONFIG, "the model would have more than 2^31 parameters");
     }
-    snprintf(part->name, sizeof part->name, "%d.%s.%s", l->position, l->ops->name, name);
+    snprintf(part->name, sizeof part->name, "%d.%s%s.%s", l->position,
+        l->shortcut ? "shortcut." : "", l->ops->name, name);
     part->range = (struct range){m->floats, n};
     *(p == 0 ? &l->weight : &l->bias) = part->range;
     l->part[l->parts++] = m->parts++;
@@ -129,9 +140,15 @@ static enum status part_add(struct model *m, struct layer *l, int p) {
     return STATUS_OK;
 }
 
-/* l's words are read: its shapes and its tensors follow. */
+/* The nearest layer before l that computes; -1: none does. */
+static int layer_before(const struct model *m, const struct layer *l) {
+    int i = (int)(l - m->layer) - 1;
+    while (i >= 0 && m->layer[i].absorbed) i--;
+    return i;
+}
+
+/* l's words are read, l->in and l->input are set: its shapes and its tensors follow. */
 static enum status layer_place(struct model *m, struct layer *l) {
-    l->in = l->position == 1 ? m->in : l[-1].out;
     TRY(l->ops->infer(l));
     if (shape_size(l->out) > INT_MAX) {
         return fail(STATUS_BAD_CONFIG, "its output of %d x %d x %d is too large", l->out.h,
@@ -141,39 +158,161 @@ static enum status layer_place(struct model *m, struct layer *l) {
     return STATUS_OK;
 }
 
-static enum status layer_open(struct model *m, int position) {
-    struct layer *l = &m->layer[position - 1];
-    struct item it;
-    TRY(item_read(&it, m->line, position));
+static struct layer *layer_append(struct model *m, const struct layer_ops *ops, int position) {
+    struct layer *l = &m->layer[m->layers++];
+    l->ops = ops;
     l->position = position;
-    l->ops = kind_find(it.word[0]);
-    if (!l->ops) {
-        int alone = m->layers == 1 && it.words == 1;
-        return fail(STATUS_BAD_CONFIG,
-            "model.layers: layer %d \"%s\": there is no %s \"%s\"; did you mean \"%s\"?", position,
-            it.text, alone ? "layer or preset" : "layer", it.word[0],
-            nearest_name(it.word[0], alone));
+    l->in = l == m->layer ? m->in : l[-1].out;
+    l->input = layer_before(m, l);
+    return l;
+}
+
+static enum status layer_text(struct model *m, struct layer *l, const char *text) {
+    size_t size = strlen(text) + 1;
+    l->text = arena_take(&m->arena, size);
+    if (!l->text) return fail(STATUS_FAILED, "no memory for a model");
+    memcpy(l->text, text, size);
+    return STATUS_OK;
+}
+
+/* ---- residuals ---- */
+
+/* The stride with which windows of 1 x 1 make `out` of `in`; 0: none does. */
+static int stride_between(struct shape in, struct shape out) {
+    for (int s = 1; s <= in.h || s <= in.w; s++) {
+        if ((in.h - 1) / s + 1 == out.h && (in.w - 1) / s + 1 == out.w) return s;
     }
-    TRY(layer_blame(&it, position, l->ops->parse(l, it.words, it.word)));
-    layer_absorb(l);
-    return layer_blame(&it, position, layer_place(m, l));
+    return 0;
+}
+
+/* The shortcut of a body that changes the shape. */
+static enum status shortcut_open(struct model *m, const struct layer *opening, struct shape out) {
+    char text[64];
+    struct shape in = opening->in;
+    int stride = stride_between(in, out);
+    if (stride == 0) {
+        return fail(STATUS_BAD_CONFIG,
+            "its body makes %d x %d x %d of %d x %d x %d, and no stride of a 1 x 1 convolution "
+            "does "
+            "so: use 'same'",
+            out.h, out.w, out.c, in.h, in.w, in.c);
+    }
+    struct layer *l = layer_append(m, kind_find("conv"), opening->position);
+    l->shortcut = 1;
+    l->units = out.c;
+    l->size = 1;
+    l->stride = stride;
+    l->in = in;
+    l->input = opening->input;
+    snprintf(text, sizeof text, "(shortcut) conv %d 1 stride %d", out.c, stride);
+    TRY(layer_text(m, l, text));
+    return layer_place(m, l);
+}
+
+/* At the closing bracket: the shortcut and the join. */
+static enum status residual_close(struct model *m, const struct layer *opening) {
+    const struct layer *body = &m->layer[m->layers - 1];
+    struct shape in = opening->in, out = body->out;
+    int from = layer_before(m, body + 1), other = opening->input;
+    if (from == opening->input) {
+        return fail(STATUS_BAD_CONFIG, "there is nothing to compute between its brackets");
+    }
+    if (in.h != out.h || in.w != out.w || in.c != out.c) {
+        TRY(shortcut_open(m, opening, out));
+        other = m->layers - 1;
+    }
+    struct layer *l = layer_append(m, &layer_join, opening->position);
+    l->in = out;
+    l->input = from;
+    l->other = other;
+    m->residuals++;
+    TRY(layer_text(m, l, ")"));
+    return layer_place(m, l);
+}
+
+/* The opening bracket, or the lack of one, is right behind the item. */
+static enum status bracket_open(struct cursor *c, struct layer *l) {
+    if (*c->at != '(') return l->ops->opens ? words_usage(l->ops->usage) : STATUS_OK;
+    if (!l->ops->opens) {
+        return fail(STATUS_BAD_CONFIG, "there is a \"(\" behind it, which only a residual has");
+    }
+    if (c->open) {
+        return fail(STATUS_BAD_CONFIG,
+            "a residual does not hold another one; put it behind the other's \")\"");
+    }
+    c->open = l;
+    return STATUS_OK;
+}
+
+/* The closing bracket, if there is one, is right behind the item. */
+static enum status bracket_close(struct model *m, struct cursor *c) {
+    struct layer *opening = c->open;
+    struct item it = {.text = "residual (...)"};
+    if (*c->at != ')') return STATUS_OK;
+    if (!opening) {
+        return fail(STATUS_BAD_CONFIG,
+            "model.layers: there is a \")\" behind layer %d, and no \"residual (\" before it",
+            c->position);
+    }
+    TRY(layer_blame(&it, opening->position, residual_close(m, opening)));
+    c->open = NULL;
+    c->at++;
+    c->at += strspn(c->at, BLANKS);
+    if (*c->at == ',' || *c->at == '\0') return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "model.layers: behind the \")\" of layer %d there is to be a comma, or the end",
+        opening->position);
+}
+
+/* ---- the line ---- */
+
+static enum status layer_open(struct model *m, struct cursor *c, const struct item *it) {
+    const struct layer_ops *ops = kind_find(it->word[0]);
+    if (!ops) {
+        int alone = c->position == 1 && it->words == 1 && *c->at == '\0';
+        return fail(STATUS_BAD_CONFIG,
+            "model.layers: layer %d \"%s\": there is no %s \"%s\"; did you mean \"%s\"?",
+            c->position, it->text, alone ? "layer or preset" : "layer", it->word[0],
+            nearest_name(it->word[0], alone));
+    }
+    struct layer *l = layer_append(m, ops, c->position);
+    TRY(layer_text(m, l, it->text));
+    TRY(layer_blame(it, c->position, ops->parse(l, it->words, it->word)));
+    TRY(layer_blame(it, c->position, bracket_open(c, l)));
+    layer_absorb(m, l);
+    return layer_blame(it, c->position, layer_place(m, l));
+}
+
+static enum status line_read(struct model *m) {
+    struct cursor c = {.at = m->line};
+    for (int more = 1; more; c.at += more) {
+        struct item it;
+        TRY(item_read(&it, &c));
+        TRY(layer_open(m, &c, &it));
+        TRY(bracket_close(m, &c));
+        more = *c.at != '\0';
+    }
+    if (!c.open) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG, "model.layers: layer %d \"residual\": its \"(\" is never closed",
+        c.open->position);
 }
 
 static enum status model_take(struct model *m, const char *layers) {
     const struct preset *preset = preset_find(layers);
     const char *line = preset ? preset->layers : layers;
     size_t size = strlen(line) + 1;
-    m->layers = 1;
-    if (line[strspn(line, " \t\r\n")] == 0) {
+    size_t items = 1, most; /* at most: a residual adds a convolution and a join */
+    if (line[strspn(line, BLANKS)] == 0) {
         return fail(STATUS_BAD_CONFIG, "model.layers is empty; try model.layers=2nn");
     }
-    for (const char *c = line; *c; c++) m->layers += *c == ',';
-    if (m->layers > LAYERS_MOST) {
+    for (const char *c = line; *c; c++) items += *c == ',' || *c == '(';
+    if (items > LAYERS_MOST) {
         return fail(STATUS_BAD_CONFIG, "model.layers: more than %d layers", LAYERS_MOST);
     }
     m->line = arena_take(&m->arena, size);
-    m->layer = arena_take(&m->arena, (size_t)m->layers * sizeof *m->layer);
-    m->part = arena_take(&m->arena, (size_t)m->layers * LAYER_PARTS * sizeof *m->part);
+    most = SHORTCUT_LAYERS * items;
+    m->layer = arena_take(&m->arena, most * sizeof *m->layer);
+    m->part = arena_take(&m->arena, most * LAYER_PARTS * sizeof *m->part);
     if (!m->line || !m->layer || !m->part) return fail(STATUS_FAILED, "no memory for a model");
     memcpy(m->line, line, size);
     return STATUS_OK;
@@ -181,7 +320,8 @@ static enum status model_take(struct model *m, const char *layers) {
 
 static enum status model_build(struct model *m, const char *layers) {
     TRY(model_take(m, layers));
-    for (int i = 1; i <= m->layers; i++) TRY(layer_open(m, i));
+    TRY(line_read(m));
+    m->output = layer_before(m, m->layer + m->layers);
     size_t last = shape_size(m->layer[m->layers - 1].out);
     if (last != (size_t)m->classes) {
         return fail(STATUS_BAD_CONFIG,
@@ -258,10 +398,8 @@ void model_describe(const struct model *m, char *text, size_t n) {
         text, n, &used, "%5s  %-28s %6d x %3d x %3d\n", "", "input", m->in.h, m->in.w, m->in.c);
     for (int i = 0; i < m->layers; i++) {
         const struct layer *l = &m->layer[i];
-        size_t size;
-        const char *words = item_find(m->line, l->position, &size);
-        text_add(text, n, &used, "%5d  %-28.*s %6d x %3d x %3d", l->position, (int)size, words,
-            l->out.h, l->out.w, l->out.c);
+        text_add(text, n, &used, "%5d  %-28s %6d x %3d x %3d", l->position, l->text, l->out.h,
+            l->out.w, l->out.c);
         if (l->parts) text_add(text, n, &used, " %12zu", l->weight.n + l->bias.n);
         text_add(text, n, &used, "\n");
     }

@@ -4,6 +4,11 @@
  *     conv 32 5 same, relu, maxpool 2, conv 64 5 same, relu, maxpool 2, flatten, dense 512, relu,
  *     dense 10
  *
+ * Layers between brackets are a residual's body: its input, or where the body changes the shape a
+ * 1 x 1 convolution of it, is added to what the body gives.
+ *
+ *     conv 16 3 same, relu, residual ( conv 16 3 same, relu, conv 16 3 same ), relu, dense 10
+ *
  * A model is made once, on the main thread, and then only read; a net (net.h) is one worker's
  * room to compute it in.
  */
@@ -26,7 +31,8 @@ static inline size_t shape_size(struct shape s) { return (size_t)s.h * (size_t)s
 
 /* A named tensor of parameters. */
 struct part {
-    char name[32];      /* "3.dense.weight": the layer's position in the line, from 1 */
+    char name[32];      /* "3.dense.weight": the layer's position in the line, from 1;
+                            "5.shortcut.conv.weight" */
     struct range range; /* in x, in g and in every vector of the optimizer */
     int dims;
     int dim[4];
@@ -39,6 +45,8 @@ struct model {
     struct shape in; /* of one sample */
     int classes;     /* logits of the last layer */
     int layers, parts;
+    int output; /* the layer whose output the logits are, from 0 */
+    int residuals;
     struct layer *layer; /* [layers] */
     struct part *part;   /* [parts] */
     size_t floats;       /* of x: every part starts on 256 bytes, the gaps are zero and stay so */

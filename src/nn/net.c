@@ -4,13 +4,16 @@
 
 #include "nn/layer.h"
 
+enum { DACTS = 3 };
+
 struct net {
     const struct model *m;
     struct stream *q;
     int batch;
-    struct rng_key key;       /* dropout's */
-    struct slot *slot;        /* [m->layers]; unused where a layer is absorbed */
-    float *dact[2], *scratch; /* gradients on their way back take turns in dact */
+    struct rng_key key; /* dropout's */
+    struct slot *slot;  /* [m->layers]; unused where a layer is absorbed */
+    float *dact[DACTS]; /* gradients on their way back; the last one only with a residual */
+    float *scratch;
     float *workspace;
 
     /* Of the last forward. */
@@ -32,7 +35,6 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t net_plan(
     const struct model *m, const struct stream *q, int batch, struct net *n, char *base) {
     size_t used = 0, B = (size_t)batch, dact = 0, scratch = 0, workspace = 0;
-    int before = 0; /* computing layers so far: the first one's din is the caller's */
     for (int i = 0; i < m->layers; i++) {
         const struct layer *l = &m->layer[i];
         struct slot s = {0};
@@ -40,18 +42,18 @@ static size_t net_plan(
         s.out = slab_take(base, &used, B * shape_size(l->out) * sizeof(float));
         if (l->ops->kept_bytes) s.kept = slab_take(base, &used, B * l->ops->kept_bytes(l));
         if (n) n->slot[i] = s;
-        if (before++) dact = larger(dact, B * shape_size(l->in));
+        if (l->input >= 0 || l->shortcut) dact = larger(dact, B * shape_size(l->in));
         if (l->act != ACTIVATION_NONE) scratch = larger(scratch, B * shape_size(l->out));
         if (l->ops->workspace) workspace = larger(workspace, l->ops->workspace(l, q, batch));
     }
-    float *floats[4];
-    const size_t sizes[4] = {dact, dact, scratch, workspace};
-    for (int i = 0; i < 4; i++) floats[i] = slab_take(base, &used, sizes[i] * sizeof(float));
+    float *floats[DACTS + 2];
+    const size_t sizes[] = {dact, dact, m->residuals ? dact : 0, scratch, workspace};
+    for (int i = 0; i < DACTS + 2; i++)
+        floats[i] = slab_take(base, &used, sizes[i] * sizeof(float));
     if (n) {
-        n->dact[0] = floats[0];
-        n->dact[1] = floats[1];
-        n->scratch = floats[2];
-        n->workspace = floats[3];
+        for (int i = 0; i < DACTS; i++) n->dact[i] = floats[i];
+        n->scratch = floats[DACTS];
+        n->workspace = floats[DACTS + 1];
     }
     return used;
 }
@@ -108,6 +110,11 @@ static struct pass net_pass(const struct net *n) {
     };
 }
 
+/* What layer i gave; -1: the samples. */
+static const float *output_of(const struct net *n, int i, const float *in) {
+    return i < 0 ? in : n->slot[i].out;
+}
+
 const float *net_forward(
     struct net *n, struct vec x, const float *in, int B, const struct step *step) {
     ASSERT(B >= 0 && B <= n->batch && x.n == n->m->floats);
@@ -118,11 +125,11 @@ const float *net_forward(
     for (int i = 0; i < n->m->layers; i++) {
         const struct layer *l = &n->m->layer[i];
         if (l->absorbed) continue;
-        n->slot[i].in = in;
+        n->slot[i].in = output_of(n, l->input, in);
+        n->slot[i].other = output_of(n, l->other, in);
         l->ops->forward(l, &p, &n->slot[i]);
-        in = n->slot[i].out;
     }
-    return in;
+    return n->slot[n->m->output].out;
 }
 
 /* Below this layer no gradient is wanted: where the samples' is, the first that computes, else the
@@ -133,22 +140,78 @@ static int layer_last_back(const struct model *m, const float *din) {
     return i;
 }
 
+/* The gradient on its way back. Past a join it goes two ways: first through the shortcut's own
+ * layers, if any, while `held` keeps it for the body; then through the body, while `side` keeps what
+ * came out of the shortcut, to be added where the ways part. */
+struct way {
+    int last;       /* no gradient is wanted below this layer */
+    float *din;     /* the caller's, for the samples */
+    const float *d; /* with respect to the output of the layer that comes next */
+    const float *held, *side;
+    float *written; /* by the last layer; d, unless that is the caller's dlogits */
+};
+
+/* Whether anybody wants the gradient with respect to what l reads. */
+static int is_wanted(const struct way *way, const struct layer *l) {
+    return l->input < 0 ? way->din != NULL : l->input >= way->last;
+}
+
+/* Where l's din goes; NULL: nobody wants it. A join's is always wanted, by one way or the other. */
+static float *gradient_room(const struct net *n, const struct way *way, const struct layer *l) {
+    int i = 0;
+    if (l->input < 0 && !l->shortcut) return way->din;
+    if (l->ops != &layer_join && !is_wanted(way, l)) return NULL;
+    while (n->dact[i] == way->d || n->dact[i] == way->held || n->dact[i] == way->side) i++;
+    ASSERT(i < DACTS);
+    return n->dact[i];
+}
+
+static void backward_layer(
+    const struct net *n, const struct pass *p, struct way *way, const struct layer *l) {
+    struct slot s = n->slot[l - n->m->layer];
+    s.dout = way->d;
+    s.dscratch = n->scratch;
+    s.din = way->written = gradient_room(n, way, l);
+    l->ops->backward(l, p, &s);
+    way->d = s.din;
+    if (!l->shortcut || l[-1].shortcut) return;
+    way->side = way->d;
+    way->d = way->held;
+    way->held = NULL;
+}
+
+/* The sum's gradient is also its two terms'. */
+static void backward_join(
+    const struct net *n, const struct pass *p, struct way *way, const struct layer *l) {
+    int own = l[-1].shortcut;
+    if (l->act != ACTIVATION_NONE) backward_layer(n, p, way, l);
+    *(own ? &way->held : &way->side) = way->d;
+}
+
+/* The body's gradient and the shortcut's meet. */
+static void backward_opening(
+    const struct net *n, const struct pass *p, struct way *way, const struct layer *l) {
+    size_t floats = (size_t)n->B * shape_size(l->in);
+    if (is_wanted(way, l)) p->q->kernels->mix(p->q, way->written, 1, 1, way->side, floats);
+    way->side = NULL;
+}
+
 void net_backward(struct net *n, struct vec g, float beta, const float *dlogits, float *din) {
     ASSERT(n->x.at && g.n == n->m->floats);
     struct pass p = net_pass(n);
     p.g = g.at;
     p.beta = beta;
-    int last = layer_last_back(n->m, din), turn = 0;
-    const float *d = dlogits;
-    for (int i = n->m->layers - 1; i >= last; i--) {
+    struct way way = {.last = layer_last_back(n->m, din), .din = din, .d = dlogits};
+    for (int i = n->m->layers - 1; i >= 0; i--) {
         const struct layer *l = &n->m->layer[i];
-        if (l->absorbed) continue;
-        struct slot s = n->slot[i];
-        s.dout = d;
-        s.dscratch = n->scratch;
-        s.din = i == last ? din : n->dact[turn];
-        l->ops->backward(l, &p, &s);
-        d = s.din;
-        turn = !turn;
+        if (l->ops->opens) {
+            backward_opening(n, &p, &way, l);
+        } else if (l->absorbed || i < way.last) {
+            continue;
+        } else if (l->ops == &layer_join) {
+            backward_join(n, &p, &way, l);
+        } else {
+            backward_layer(n, &p, &way, l);
+        }
     }
 }
