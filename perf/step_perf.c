@@ -21,7 +21,7 @@ struct bench {
     struct stream *q;
     struct net *net;
     struct optimizer optimizer;
-    struct vec x, g;
+    struct vec x, g, buffers;
     float *in, *dlogits, *loss;
     int *label;
     struct step *step;
@@ -104,7 +104,7 @@ static size_t largest_operand(const struct bench *b) {
 static void step_run(void *with) {
     struct bench *b = with;
     int classes = b->model->classes;
-    const float *logits = net_forward(b->net, b->x, b->in, b->batch, b->step);
+    const float *logits = net_forward(b->net, b->x, b->buffers, b->in, b->batch, b->step);
     b->q->kernels->softmax_cross_entropy(
         b->q, b->loss, b->dlogits, logits, b->label, 1 / (float)b->batch, 0, b->batch, classes);
     net_backward(b->net, b->g, 0, b->dlogits, NULL);
@@ -120,6 +120,7 @@ static void bench_open(struct bench *b, const struct model *m, int batch, int ra
     must(optimizer_open(&b->optimizer, (struct optimizer_settings){0}, b->device, m->floats));
     b->x = (struct vec){room(b, m->floats), m->floats};
     b->g = (struct vec){room(b, m->floats), m->floats};
+    b->buffers = (struct vec){room(b, m->buffers), m->buffers};
     b->in = room(b, B * size);
     b->dlogits = room(b, B * (size_t)m->classes);
     b->loss = room(b, B);

@@ -316,6 +316,103 @@ Test(kernels, bias_grad_of_tall_columns_keeps_its_bits) {
     guard_free(dz);
 }
 
+static const int norm_shapes[][2] = {
+    {1, 1}, {2, 3}, {31, 16}, {33, 17}, {257, 33}, {1025, 64}, {600, 130}};
+enum { NORMS = 3 * sizeof norm_shapes / sizeof *norm_shapes };
+
+/* One channel's mean and mean squared distance from it, in double. */
+static void channel_statistics(
+    const float *x, size_t rows, size_t c, size_t j, double *mean, double *var) {
+    *mean = *var = 0;
+    for (size_t r = 0; r < rows; r++) *mean += (double)x[r * c + j] / (double)rows;
+    for (size_t r = 0; r < rows; r++) {
+        double d = (double)x[r * c + j] - *mean;
+        *var += d * d / (double)rows;
+    }
+}
+
+/* Values far from zero: a variance by way of the mean square would be lost. Blocks of 256 are summed
+ * apart: 4 eps sqrt(256). */
+Test(kernels, batch_norm_finds_mean_and_variance) {
+    for (int i = 0; i < 2 * NORMS; i++) {
+        size_t rows = (size_t)norm_shapes[i / 6][0], c = (size_t)norm_shapes[i / 6][1];
+        struct stream q = stream_of(i % 3 + 1);
+        float *x = guard_ints(rows * c, 1, 9), *mean = guard_floats(c), *var = guard_floats(c);
+        double *want_mean = doubles(c), *want_var = doubles(c), far = i % 2 ? 3000 : 0;
+        for (size_t j = 0; j < rows * c; j++) x[j] += (float)far;
+        for (size_t j = 0; j < c; j++)
+            channel_statistics(x, rows, c, j, want_mean + j, want_var + j);
+        k->batchnorm_statistics(&q, mean, var, x, rows, (int)c);
+        check_close(mean, want_mean, c, 4e-6, 4e-7, "mean of %zu x %zu", rows, c);
+        check_close(var, want_var, c, 1e-6, 8e-6, "variance of %zu x %zu", rows, c);
+        cr_assert(guard_holds(mean, c) && guard_holds(var, c));
+        float *const all[] = {x, mean, var};
+        for (int a = 0; a < 3; a++) guard_free(all[a]);
+        free(want_mean);
+        free(want_var);
+    }
+}
+
+/* Vectors of c floats for batch norm: small whole numbers, the variances above zero. */
+struct norm {
+    float *mean, *var, *weight, *bias, *dweight, *dbias;
+};
+
+static struct norm norm_open(size_t c) {
+    struct norm n = {guard_ints(c, 2, 5), guard_ints(c, 3, 4), guard_ints(c, 4, 3),
+        guard_ints(c, 5, 3), guard_ints(c, 6, 30), guard_ints(c, 7, 30)};
+    for (size_t j = 0; j < c; j++) n.var[j] += 5;
+    return n;
+}
+
+static void norm_close(const struct norm *n) {
+    float *const all[] = {n->mean, n->var, n->weight, n->bias, n->dweight, n->dbias};
+    for (int i = 0; i < 6; i++) guard_free(all[i]);
+}
+
+/* Every operand is of order 10: the tolerances are a few roundings of that. */
+Test(kernels, batch_norm_normalizes_and_takes_gradients_back) {
+    for (int i = 0; i < NORMS; i++) {
+        size_t rows = (size_t)norm_shapes[i / 3][0], c = (size_t)norm_shapes[i / 3][1];
+        size_t n = rows * c;
+        struct stream q = stream_of(i % 3 + 1);
+        struct norm v = norm_open(c);
+        enum activation act = i % 2 ? ACTIVATION_RELU : ACTIVATION_NONE;
+        float *x = guard_ints(n, 1, 9), *dz = guard_ints(n, 8, 9), *y = guard_floats(n);
+        float *dx = guard_floats(n), *still = guard_floats(n);
+        double *want_y = doubles(n), *want_dx = doubles(n), *want_still = doubles(n);
+        double *want_w = doubles(c), *want_b = doubles(c);
+        for (size_t a = 0; a < n; a++) {
+            size_t j = a % c;
+            double scale = 1 / sqrt((double)v.var[j] + 0.25), w = (double)v.weight[j];
+            double hat = ((double)x[a] - (double)v.mean[j]) * scale, d = (double)dz[a];
+            want_y[a] = act_of(w * hat + (double)v.bias[j], act);
+            want_still[a] = w * scale * d;
+            want_dx[a] =
+                w * scale * (d - ((double)v.dbias[j] + hat * (double)v.dweight[j]) / (double)rows);
+            want_w[j] += d * hat;
+            want_b[j] += d;
+        }
+        k->batchnorm_forward(&q, y, x, v.mean, v.var, 0.25f, v.weight, v.bias, act, rows, (int)c);
+        check_close(y, want_y, n, 1e-5, 1e-6, "forward %zu x %zu", rows, c);
+        k->batchnorm_grad_input(
+            &q, dx, dz, x, v.mean, v.var, 0.25f, v.weight, v.dweight, v.dbias, rows, (int)c);
+        check_close(dx, want_dx, n, 1e-4, 1e-6, "gradient %zu x %zu", rows, c);
+        k->batchnorm_grad_input(
+            &q, still, dz, x, v.mean, v.var, 0.25f, v.weight, NULL, NULL, rows, (int)c);
+        check_close(still, want_still, n, 1e-5, 1e-6, "fixed statistics %zu x %zu", rows, c);
+        k->batchnorm_grad_sums(&q, v.dweight, v.dbias, dz, x, v.mean, v.var, 0.25f, rows, (int)c);
+        check_close(v.dbias, want_b, c, 0, 0, "sums %zu x %zu", rows, c);
+        check_close(v.dweight, want_w, c, 1e-4, 4e-6, "products %zu x %zu", rows, c);
+        cr_assert(guard_holds(y, n) && guard_holds(dx, n) && guard_holds(v.dweight, c));
+        float *const all[] = {x, dz, y, dx, still};
+        double *const wanted[] = {want_y, want_dx, want_still, want_w, want_b};
+        for (int a = 0; a < 5; a++) guard_free(all[a]);
+        for (int a = 0; a < 5; a++) free(wanted[a]);
+        norm_close(&v);
+    }
+}
+
 Test(kernels, dropout_masks_are_the_words_of_their_key) {
     const struct step step = {.rate = 1, .number = 41};
     const struct rng_key key = {5, RNG_DROPOUT, 2 * 4096 + 3};
@@ -501,6 +598,10 @@ Test(kernels, a_failed_stream_does_nothing) {
     k->avgpool_backward(&q, &pool, NULL, NULL);
     k->globalavgpool_forward(&q, NULL, NULL, 2, 2, 2);
     k->globalavgpool_backward(&q, NULL, NULL, 2, 2, 2);
+    k->batchnorm_statistics(&q, NULL, NULL, NULL, 2, 2);
+    k->batchnorm_forward(&q, NULL, NULL, NULL, NULL, 1, NULL, NULL, ACTIVATION_NONE, 2, 2);
+    k->batchnorm_grad_sums(&q, NULL, NULL, NULL, NULL, NULL, NULL, 1, 2, 2);
+    k->batchnorm_grad_input(&q, NULL, NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, 2, 2);
     k->dropout_mask(&q, NULL, key, 1, NULL, 9);
     k->dropout(&q, NULL, NULL, NULL, 1, 9);
     k->softmax_cross_entropy(&q, NULL, NULL, NULL, NULL, 1, 0, 2, 2);

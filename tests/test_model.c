@@ -102,6 +102,40 @@ Test(model, a_residual_has_a_shortcut_where_its_body_changes_the_shape) {
     model_close(m);
 }
 
+Test(model, a_batch_norm_has_buffers_and_one_on_the_shortcut_where_the_body_has_one) {
+    struct model *m =
+        open_or_die("conv 4 3 same nobias, batchnorm, relu, residual ( conv 70 3 same "
+                    "nobias, batchnorm ), relu, dense 3",
+            (struct shape){5, 8, 2}, 3);
+    static const char *const names[] = {"1.conv.weight", "2.batchnorm.weight", "2.batchnorm.bias",
+        "5.conv.weight", "6.batchnorm.weight", "6.batchnorm.bias", "4.shortcut.conv.weight",
+        "4.shortcut.batchnorm.weight", "4.shortcut.batchnorm.bias", "8.dense.weight",
+        "8.dense.bias"};
+    static const char *const buffers[] = {"2.batchnorm.mean", "2.batchnorm.var", "6.batchnorm.mean",
+        "6.batchnorm.var", "4.shortcut.batchnorm.mean", "4.shortcut.batchnorm.var"};
+    static const size_t offset[] = {0, 64, 128, 256, 384, 512}, n[] = {4, 4, 70, 70, 70, 70};
+    cr_assert(m->parts == 11 && m->buffer_parts == 6 && m->buffers == 640);
+    for (int i = 0; i < 11; i++) cr_assert(!strcmp(m->part[i].name, names[i]), "%d", i);
+    float *x = malloc(m->floats * sizeof *x), b[640];
+    model_init(m, 1, x);
+    model_init_buffers(m, b);
+    size_t at = 0;
+    for (int i = 0; i < 6; i++) {
+        const struct part *p = &m->buffer[i];
+        cr_assert(!strcmp(p->name, buffers[i]) && p->dims == 1 && p->dim[0] == (int)n[i], "%d", i);
+        cr_assert(p->range.offset == offset[i] && p->range.n == n[i], "%d", i);
+        for (; at < offset[i]; at++) cr_assert(b[at] == 0);
+        for (; at < offset[i] + n[i]; at++) cr_assert(b[at] == (float)(i % 2));
+    }
+    for (int i = 1; i <= 7; i += 3)
+        for (size_t j = 0; j < m->part[i].range.n; j++) {
+            cr_assert(x[m->part[i].range.offset + j] == 1);
+            cr_assert(x[m->part[i + 1].range.offset + j] == 0);
+        }
+    free(x);
+    model_close(m);
+}
+
 Test(model, strides_and_paddings_give_the_right_shapes) {
     static const struct {
         const char *layers;
@@ -151,7 +185,7 @@ static const struct {
     {"dense 0", "UNITS = 0 is not in 1 .. 16777216"},
     {"dense -3", "UNITS = -3 is not in 1"},
     {"dense 99999999999999999999", "is not in 1"},
-    {"conv 8", "\"conv CHANNELS SIZE [stride N] [same|valid]\""},
+    {"conv 8", "\"conv CHANNELS SIZE [stride N] [same|valid] [nobias]\""},
     {"conv 8 3 sane, dense 10", "\"conv CHANNELS SIZE"},
     {"conv 8 3 same stride 2, dense 10", "\"conv CHANNELS SIZE"},
     {"conv 8 3 stride, dense 10", "\"conv CHANNELS SIZE"},
@@ -171,6 +205,8 @@ static const struct {
     {"sigmoid 3, dense 10", "this layer is written \"sigmoid\""},
     {"dense 100, maxpool 2, dense 10", "layer 2 \"maxpool 2\": a window of 2 does not fit an input "
                                        "of 1 x 1"},
+    {"batchnorm 3, dense 10", "this layer is written \"batchnorm\""},
+    {"conv 4 3 nobias same, dense 10", "\"conv CHANNELS SIZE"},
     {"residual, dense 10",
         "layer 1 \"residual\": this layer is written \"residual ( LAYER, ... )\""},
     {"residual 3 (relu), dense 10", "\"residual ( LAYER, ... )\""},

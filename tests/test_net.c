@@ -13,7 +13,7 @@ TestSuite(net, .timeout = 120);
 
 /* ---- the oracle: forward in double, from the definitions, and gradients by differences ---- */
 
-enum ref_kind { REF_END, CONV, POOL, AVERAGE, RELU, TANH, SIGMOID, DROP, DENSE, OPEN, CLOSE };
+enum ref_kind { REF_END, CONV, POOL, AVERAGE, RELU, TANH, SIGMOID, DROP, DENSE, NORM, OPEN, CLOSE };
 
 /* position is the layer's in the line: it names the parameters and the mask. An AVERAGE of size 0
  * is that of the whole image. A CLOSE is at its OPEN's position; it has n channels where there is a
@@ -28,7 +28,7 @@ struct ref_case {
     const char *line;
     struct shape in;
     int classes, step; /* of dropout; -1: not in training */
-    struct ref_layer layer[16];
+    struct ref_layer layer[24];
 };
 
 static const struct ref_case cases[] = {
@@ -86,6 +86,26 @@ static const struct ref_case cases[] = {
         {{OPEN, 1, 0, 0, 0, 0, 0}, {AVERAGE, 2, 0, 2, 2, 0, 0}, {CLOSE, 1, 2, 1, 2, 0, 0},
             {SIGMOID, 3, 0, 0, 0, 0, 0}, {DROP, 4, 0, 0, 0, 0, 0.3}, {OPEN, 5, 0, 0, 0, 0, 0},
             {DROP, 6, 0, 0, 0, 0, 0.2}, {CLOSE, 5, 0, 0, 0, 0, 0}, {DENSE, 8, 3, 0, 0, 0, 0}}},
+    {"conv 4 3 nobias, batchnorm, relu, batchnorm, tanh, dense 3", {5, 6, 2}, 3, 1,
+        {{CONV, 1, 4, 3, 1, 0, 0}, {NORM, 2, 0, 0, 0, 0, 0}, {RELU, 3, 0, 0, 0, 0, 0},
+            {NORM, 4, 0, 0, 0, 0, 0}, {TANH, 5, 0, 0, 0, 0, 0}, {DENSE, 6, 3, 0, 0, 0, 0}}},
+    {"batchnorm, conv 17 3 stride 2 same nobias, relu, batchnorm, sigmoid, globalavgpool, dense 3",
+        {5, 6, 2}, 3, -1,
+        {{NORM, 1, 0, 0, 0, 0, 0}, {CONV, 2, 17, 3, 2, 1, 0}, {RELU, 3, 0, 0, 0, 0, 0},
+            {NORM, 4, 0, 0, 0, 0, 0}, {SIGMOID, 5, 0, 0, 0, 0, 0}, {AVERAGE, 6, 0, 0, 0, 0, 0},
+            {DENSE, 7, 3, 0, 0, 0, 0}}},
+    {"conv 3 3 same nobias, batchnorm, relu, residual ( conv 3 3 same nobias, batchnorm, relu, "
+     "conv "
+     "3 3 same nobias, batchnorm ), relu, residual ( conv 5 3 stride 2 same nobias, batchnorm, "
+     "tanh ), tanh, globalavgpool, dense 3",
+        {5, 4, 2}, 3, 2,
+        {{CONV, 1, 3, 3, 1, 1, 0}, {NORM, 2, 0, 0, 0, 0, 0}, {RELU, 3, 0, 0, 0, 0, 0},
+            {OPEN, 4, 0, 0, 0, 0, 0}, {CONV, 5, 3, 3, 1, 1, 0}, {NORM, 6, 0, 0, 0, 0, 0},
+            {RELU, 7, 0, 0, 0, 0, 0}, {CONV, 8, 3, 3, 1, 1, 0}, {NORM, 9, 0, 0, 0, 0, 0},
+            {CLOSE, 4, 0, 0, 0, 0, 0}, {RELU, 10, 0, 0, 0, 0, 0}, {OPEN, 11, 0, 0, 0, 0, 0},
+            {CONV, 12, 5, 3, 2, 1, 0}, {NORM, 13, 0, 0, 0, 0, 0}, {TANH, 14, 0, 0, 0, 0, 0},
+            {CLOSE, 11, 5, 1, 2, 0, 0}, {TANH, 15, 0, 0, 0, 0, 0}, {AVERAGE, 16, 0, 0, 0, 0, 0},
+            {DENSE, 17, 3, 0, 0, 0, 0}}},
     {"digits_cnn", {8, 8, 1}, 10, -1,
         {{CONV, 1, 16, 3, 1, 1, 0}, {RELU, 2, 0, 0, 0, 0, 0}, {CONV, 3, 32, 3, 1, 1, 0},
             {RELU, 4, 0, 0, 0, 0, 0}, {POOL, 5, 0, 2, 2, 0, 0}, {DENSE, 7, 64, 0, 0, 0, 0},
@@ -98,11 +118,12 @@ struct room {
     double at[B][ROOM];
 };
 
-/* What the oracle works on; kink is how near it came to a place without a derivative. */
+/* What the oracle works on; after: the buffers when training has seen the batch; kink is how near it came to a place without a derivative. */
 struct ref {
     const struct ref_case *c;
     const struct model *m;
-    double *x, *in; /* parameters in the model's order, samples */
+    double *x, *in;    /* parameters in the model's order, samples */
+    double *b, *after; /* buffers */
     int label[B];
     double kink;
     double logits[B][16];
@@ -114,6 +135,15 @@ static const double *ref_part(
     snprintf(name, sizeof name, "%d.%s.%s", position, kind, what);
     for (int i = 0; i < r->m->parts; i++)
         if (!strcmp(r->m->part[i].name, name)) return r->x + r->m->part[i].range.offset;
+    return NULL;
+}
+
+/* The offset in b. */
+static size_t ref_buffer(const struct ref *r, int position, const char *kind, const char *what) {
+    char name[40];
+    snprintf(name, sizeof name, "%d.%s.%s", position, kind, what);
+    for (int i = 0; i < r->m->buffer_parts; i++)
+        if (!strcmp(r->m->buffer[i].name, name)) return r->m->buffer[i].range.offset;
     abort();
 }
 
@@ -131,7 +161,7 @@ static void ref_conv(const struct ref *r, const struct ref_layer *l, struct shap
     for (int i = 0; i < out->h; i++)
         for (int j = 0; j < out->w; j++)
             for (int o = 0; o < out->c; o++) {
-                double sum = bias[o];
+                double sum = bias ? bias[o] : 0;
                 for (int u = 0; u < k * k * in.c; u++) {
                     int row = i * s - top + u / in.c / k, column = j * s - left + u / in.c % k;
                     if (row < 0 || row >= in.h || column < 0 || column >= in.w) continue;
@@ -202,18 +232,56 @@ static void ref_values(
     }
 }
 
+/* Mean and variance of channel c over the batch in training, else what the buffers say. */
+static void ref_norm_channel(struct ref *r, size_t at_mean, size_t at_var, int pixels, int c,
+    int of, const struct room *x, double *mean, double *var) {
+    double n = B * pixels;
+    *mean = r->b[at_mean + (size_t)c];
+    *var = r->b[at_var + (size_t)c];
+    if (r->c->step < 0) return;
+    *mean = *var = 0;
+    for (int i = 0; i < B * pixels; i++) *mean += x->at[i / pixels][i % pixels * of + c] / n;
+    for (int i = 0; i < B * pixels; i++) {
+        double d = x->at[i / pixels][i % pixels * of + c] - *mean;
+        *var += d * d / n;
+    }
+    r->after[at_mean + (size_t)c] = 0.9 * r->b[at_mean + (size_t)c] + 0.1 * *mean;
+    r->after[at_var + (size_t)c] = 0.9 * r->b[at_var + (size_t)c] + 0.1 * *var * n / (n - 1);
+}
+
+static void ref_norm(struct ref *r, int position, const char *kind, struct shape in,
+    const struct room *x, struct room *y) {
+    const double *w = ref_part(r, position, kind, "weight");
+    const double *bias = ref_part(r, position, kind, "bias");
+    size_t at_mean = ref_buffer(r, position, kind, "mean");
+    size_t at_var = ref_buffer(r, position, kind, "var");
+    int pixels = in.h * in.w;
+    for (int c = 0; c < in.c; c++) {
+        double mean, var;
+        ref_norm_channel(r, at_mean, at_var, pixels, c, in.c, x, &mean, &var);
+        for (int i = 0; i < B * pixels; i++) {
+            int at = i % pixels * in.c + c;
+            double hat = (x->at[i / pixels][at] - mean) / sqrt(var + 1e-5);
+            y->at[i / pixels][at] = w[c] * hat + bias[c];
+        }
+    }
+}
+
 /* y <- x, which the body gave, and what went past the body; from: the shape of that. */
-static void ref_close(const struct ref *r, const struct ref_layer *l, struct shape out,
-    struct shape from, const double *x, const double *past, double *y) {
-    static double room[ROOM];
+static void ref_close(struct ref *r, const struct ref_layer *l, struct shape out, struct shape from,
+    const struct room *x, const struct room *past, struct room *y) {
+    static struct room room[2];
     struct shape made = from;
-    const double *side = past;
-    if (l->n) {
-        ref_conv(r, l, from, &made, past, room);
-        side = room;
+    const struct room *side = past;
+    for (int b = 0; l->n && b < B; b++) ref_conv(r, l, from, &made, past->at[b], room[0].at[b]);
+    if (l->n) side = &room[0];
+    if (ref_part(r, l->position, "shortcut.batchnorm", "weight")) {
+        ref_norm(r, l->position, "shortcut.batchnorm", made, side, &room[1]);
+        side = &room[1];
     }
     cr_assert(made.h == out.h && made.w == out.w && made.c == out.c);
-    for (int i = 0; i < out.h * out.w * out.c; i++) y[i] = x[i] + side[i];
+    for (int b = 0; b < B; b++)
+        for (int i = 0; i < out.h * out.w * out.c; i++) y->at[b][i] = x->at[b][i] + side->at[b][i];
 }
 
 /* One layer on all samples; in <- the shape of what it gives. */
@@ -223,15 +291,14 @@ static void ref_layer(
     static struct shape from;
     struct shape out = *in;
     if (l->kind == OPEN) {
-        past = *x;
+        *y = past = *x;
         from = *in;
     }
+    if (l->kind == CLOSE) ref_close(r, l, *in, from, x, &past, y);
+    if (l->kind == NORM) ref_norm(r, l->position, "batchnorm", *in, x, y);
+    if (l->kind == OPEN || l->kind == CLOSE || l->kind == NORM) return;
     for (int b = 0; b < B; b++) {
-        if (l->kind == OPEN) {
-            memcpy(y->at[b], x->at[b], sizeof x->at[b]);
-        } else if (l->kind == CLOSE) {
-            ref_close(r, l, *in, from, x->at[b], past.at[b], y->at[b]);
-        } else if (l->kind == CONV) {
+        if (l->kind == CONV) {
             ref_conv(r, l, *in, &out, x->at[b], y->at[b]);
         } else if (l->kind == POOL) {
             ref_pool(r, l, *in, &out, x->at[b], y->at[b]);
@@ -290,17 +357,26 @@ struct bench {
     struct stream *q;
     struct net *n;
     struct step step;
-    float *x, *in, *g, *din, *dlogits;
+    float *x, *in, *g, *din, *dlogits, *b;
     size_t samples; /* floats */
 };
 
-/* Parameters and samples by a seed; biases are not zero, or they would not be tested. */
+/* Parameters, buffers and samples by a seed; biases are not zero, or they would not be tested. */
 static void bench_fill(struct bench *b, uint32_t seed) {
     const struct rng_key key = {seed, RNG_NOISE, 1}, other = {seed, RNG_NOISE, 2};
     model_init(b->m, seed, b->x);
-    for (int i = 1; i < b->m->parts; i += 2)
-        rng_normals(other, b->m->part[i].range.offset, b->x + b->m->part[i].range.offset,
-            b->m->part[i].range.n);
+    for (int i = 0; i < b->m->parts; i++) {
+        struct range part = b->m->part[i].range;
+        int scale = strstr(b->m->part[i].name, "batchnorm.weight") != NULL;
+        if (!scale && !strstr(b->m->part[i].name, ".bias")) continue;
+        rng_normals(other, part.offset, b->x + part.offset, part.n);
+        for (size_t j = 0; scale && j < part.n; j++)
+            b->x[part.offset + j] = 1 + b->x[part.offset + j] / 4;
+    }
+    for (size_t i = 0; i < b->m->buffers; i++) {
+        b->b[i] = 0.5f + rng_unit(rng_word(other, i));
+        b->r.b[i] = (double)b->b[i];
+    }
     rng_normals(key, 0, b->in, b->samples);
     for (size_t i = 0; i < b->m->floats; i++) b->r.x[i] = (double)b->x[i];
     for (size_t i = 0; i < b->samples; i++) b->r.in[i] = (double)b->in[i];
@@ -323,6 +399,9 @@ static void bench_open(struct bench *b, const struct ref_case *c, int threads) {
     b->r = (struct ref){.c = c, .m = b->m};
     b->r.x = calloc(b->m->floats, sizeof(double));
     b->r.in = calloc(b->samples, sizeof(double));
+    b->b = guard_floats(b->m->buffers);
+    b->r.b = doubles(b->m->buffers);
+    b->r.after = doubles(b->m->buffers);
     for (int i = 0; i < B; i++) b->r.label[i] = (2 * i + 1) % c->classes;
     b->step = (struct step){.rate = 1, .number = (uint32_t)c->step};
     for (uint32_t seed = 1; seed < 200; seed++) {
@@ -334,9 +413,11 @@ static void bench_open(struct bench *b, const struct ref_case *c, int threads) {
 }
 
 static void bench_close(struct bench *b) {
-    float *const all[] = {b->x, b->g, b->in, b->din, b->dlogits};
-    for (int i = 0; i < 5; i++) guard_free(all[i]);
+    float *const all[] = {b->x, b->g, b->in, b->din, b->dlogits, b->b};
+    for (int i = 0; i < 6; i++) guard_free(all[i]);
     free(b->r.x);
+    free(b->r.b);
+    free(b->r.after);
     free(b->r.in);
     net_close(b->n);
     stream_close(b->q);
@@ -345,8 +426,8 @@ static void bench_close(struct bench *b) {
 }
 
 static const float *bench_forward(struct bench *b) {
-    return net_forward(
-        b->n, (struct vec){b->x, b->m->floats}, b->in, B, b->r.c->step < 0 ? NULL : &b->step);
+    return net_forward(b->n, (struct vec){b->x, b->m->floats}, (struct vec){b->b, b->m->buffers},
+        b->in, B, b->r.c->step < 0 ? NULL : &b->step);
 }
 
 /* dlogits from the oracle's logits: the loss's own gradient is not what is tested here. */
@@ -376,6 +457,48 @@ Test(net, logits_are_the_oracles) {
         const float *logits = bench_forward(&b);
         for (int j = 0; j < B * C; j++) want[j] = b.r.logits[j / C][j % C];
         check_close(logits, want, (size_t)(B * C), 5 * absolute, relative, "%s", b.r.c->line);
+        bench_close(&b);
+    }
+}
+
+/* After a pass of training; after one of judging the buffers are as they were. */
+Test(net, running_statistics_follow_the_batch_in_training_only) {
+    int normalized = 0;
+    for (int i = 0; i < 2 * CASES; i++) {
+        struct bench b;
+        bench_open(&b, &cases[i / 2], i % 2 + 1);
+        const double *want = b.r.c->step < 0 ? b.r.b : b.r.after;
+        ref_loss(&b.r);
+        bench_forward(&b);
+        for (int p = 0; p < b.m->buffer_parts; p++) {
+            struct range r = b.m->buffer[p].range;
+            check_close(b.b + r.offset, want + r.offset, r.n, absolute, relative, "%s: %s",
+                b.r.c->line, b.m->buffer[p].name);
+            normalized++;
+        }
+        cr_assert(guard_holds(b.b, b.m->buffers));
+        bench_close(&b);
+    }
+    cr_assert(normalized > 0);
+}
+
+/* Those of a batch alone are ten times what training moves the running ones by. */
+Test(net, statistics_are_those_of_the_batch_alone) {
+    for (int i = 0; i < CASES; i++) {
+        struct bench b;
+        bench_open(&b, &cases[i], 1);
+        struct vec alone = {b.b, b.m->buffers};
+        ref_loss(&b.r);
+        for (size_t j = 0; j < b.m->buffers; j++) b.b[j] = NAN;
+        net_statistics(b.n, (struct vec){b.x, b.m->floats}, alone, b.in, B);
+        for (int p = 0; b.r.c->step >= 0 && p < b.m->buffer_parts; p++) {
+            struct range r = b.m->buffer[p].range;
+            for (size_t j = r.offset; j < r.offset + r.n; j++) {
+                double want = 10 * b.r.after[j] - 9 * b.r.b[j];
+                check_close(b.b + j, &want, 1, 5 * absolute, relative, "%s: %s", b.r.c->line,
+                    b.m->buffer[p].name);
+            }
+        }
         bench_close(&b);
     }
 }
@@ -475,7 +598,8 @@ Test(net, an_empty_batch_has_no_gradient) {
         struct bench b;
         bench_open(&b, &cases[i], 2);
         for (size_t j = 0; j < b.m->floats; j++) b.g[j] = 2;
-        net_forward(b.n, (struct vec){b.x, b.m->floats}, b.in, 0, NULL);
+        net_forward(
+            b.n, (struct vec){b.x, b.m->floats}, (struct vec){b.b, b.m->buffers}, b.in, 0, NULL);
         net_backward(b.n, (struct vec){b.g, b.m->floats}, 1, b.dlogits, b.din);
         for (size_t j = 0; j < b.m->floats; j++) cr_assert(b.g[j] == 2);
         net_backward(b.n, (struct vec){b.g, b.m->floats}, 0, b.dlogits, b.din);
@@ -501,7 +625,8 @@ Test(net, masks_differ_by_step_by_rank_and_by_layer) {
     float out[4][64];
     for (int t = 0; t < 4; t++) { /* steps 0, 1 of rank 0; step 0 of rank 1; step 0 again */
         step.number = t == 1;
-        const float *logits = net_forward(n[t == 2], (struct vec){x, m->floats}, in, 1, &step);
+        const float *logits =
+            net_forward(n[t == 2], (struct vec){x, m->floats}, (struct vec){NULL, 0}, in, 1, &step);
         memcpy(out[t], logits, sizeof *out);
     }
     int kept = 0;

@@ -15,15 +15,16 @@ extern "C" {
 
 /* What a number is for. Two uses never share one. */
 enum rng_salt {
-    RNG_INIT = 1, /* initial weights; id: the layer */
-    RNG_SHUFFLE,  /* the order of samples; id: the worker, or 0 where all share it */
-    RNG_DROPOUT,  /* masks; id: worker * 4096 + layer */
-    RNG_NOISE,    /* the quadratic's gradient noise; id: the worker */
-    RNG_STRATEGY, /* worker_draw and worker_chance; id: the worker */
-    RNG_TEAM,     /* team_draw: all workers alike */
-    RNG_SPLIT,    /* which samples are held out */
-    RNG_TARGET,   /* the quadratic's targets; id: the shard */
-    RNG_SYNTHETIC /* synthetic images; id: prototypes, noise or labels */
+    RNG_INIT = 1,  /* initial weights; id: the layer */
+    RNG_SHUFFLE,   /* the order of samples; id: the worker, or 0 where all share it */
+    RNG_DROPOUT,   /* masks; id: worker * 4096 + layer */
+    RNG_NOISE,     /* the quadratic's gradient noise; id: the worker */
+    RNG_STRATEGY,  /* worker_draw and worker_chance; id: the worker */
+    RNG_TEAM,      /* team_draw: all workers alike */
+    RNG_SPLIT,     /* which samples are held out */
+    RNG_TARGET,    /* the quadratic's targets; id: the shard */
+    RNG_SYNTHETIC, /* synthetic images; id: prototypes, noise or labels */
+    RNG_STATISTICS /* which samples batch norm's statistics are taken of again */
 };
 
 /* Names a sequence of numbers. */

@@ -92,6 +92,12 @@ static void sample_convert(
     out->label[at] = part->labels[i];
 }
 
+void dataset_sample(
+    const struct dataset *d, const struct samples *part, int i, int at, struct batch *out) {
+    ASSERT(i >= 0 && i < part->n && at >= 0);
+    sample_convert(d, part, (size_t)i, out, (size_t)at);
+}
+
 void dataset_batch(
     const struct dataset *d, const struct samples *part, int from, int n, struct batch *out) {
     ASSERT(from >= 0 && n >= 0 && n <= part->n - from);

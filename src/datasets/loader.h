@@ -56,6 +56,10 @@ void loader_seek(struct loader *l, uint64_t drawn);
 /* Which sample of the training part the worker draws i-th (0-based). Exposed for the tests. */
 uint32_t loader_pick(const struct loader_settings *set, uint32_t samples, uint64_t i);
 
+/* Sample i of a part, to place `at` of a batch. */
+void dataset_sample(
+    const struct dataset *d, const struct samples *part, int i, int at, struct batch *out);
+
 /* A batch of consecutive samples `from` .. `from + n - 1` of a part, for evaluation. */
 void dataset_batch(
     const struct dataset *d, const struct samples *part, int from, int n, struct batch *out);

@@ -6,6 +6,7 @@
 #include "engine/run_inside.h"
 
 enum { JUDGE_ANSWER, JUDGE_REPLICA };
+enum { BATCHNORM_RECOMPUTE, BATCHNORM_AVERAGE, BATCHNORM_LOCAL };
 
 /* Rank 0's own x on all workers, for those who want to see what a single replica is worth. */
 static struct vec first_replica(struct crew *c, struct worker *w) {
@@ -19,6 +20,31 @@ static struct vec answer(struct run *run, struct crew *c, struct worker *w) {
     const struct strategy_ops *ops = run->strategy->ops;
     if (run->set.judge == JUDGE_REPLICA) return first_replica(c, w);
     return ops->answer ? ops->answer(run->strategy, w) : w->x;
+}
+
+/* c->judged_b <- the buffers that go with what is judged, the same on all. The workers' own stay as
+ * they are. */
+static enum status judge_buffers(struct run *run, struct crew *c, struct vec shown) {
+    struct worker *w = &c->seat.w;
+    struct learner *l = c->seat.learner;
+    struct vec b = c->judged_b;
+    double counted = 0;
+    l->b = b;
+    if (b.n == 0) return STATUS_OK;
+    if (run->set.batchnorm == BATCHNORM_RECOMPUTE) {
+        int samples = run->set.batchnorm_samples;
+        TRY(l->task->ops->statistics(l, shown, samples, w->rank, w->size, &counted));
+        team_sum(w, b);
+        vec_mix(w->q, b, (float)(1 / team_sum1(w, counted)), 0, b);
+    } else if (run->set.batchnorm == BATCHNORM_AVERAGE) {
+        vec_copy(w->q, b, w->b);
+        team_mean(w, b);
+    } else {
+        vec_fill(w->q, b, 0);
+        if (w->rank == 0) vec_copy(w->q, b, w->b);
+        team_sum(w, b);
+    }
+    return STATUS_OK;
 }
 
 static int by_worker(struct worker *w, struct score *s) {
@@ -95,7 +121,7 @@ static enum status record(
     int over = run_is_over(run, r);
     run->interrupted = !over && run->setup->interrupt && *run->setup->interrupt;
     run->stop = over || run->interrupted;
-    return folder_save(run, c->seat.w.q, shown);
+    return folder_save(run, c->seat.w.q, shown, c->judged_b);
 }
 
 /* The next round's progress counts from here. Nobody is past the next meeting, so the run's counts
@@ -125,7 +151,9 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
     c->waited = team_waited(w->team, w->rank);
     struct vec shown = answer(run, c, w);
     struct score score = {0};
+    TRY(judge_buffers(run, c, shown));
     TRY(l->task->ops->evaluate(l, shown, w->rank, w->size, &score));
+    l->b = w->b;
     if (!by_worker(w, &score)) return STATUS_STOPPED;
     if (w->rank == 0) {
         TRY(record(run, c, &score, shown, gathered));

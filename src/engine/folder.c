@@ -103,13 +103,14 @@ static enum status save_answer(struct run *run, const float *x, const char *conf
     return checkpoint_write(path, run->task, x, config);
 }
 
-enum status folder_save(struct run *run, struct stream *q, struct vec answer) {
+enum status folder_save(struct run *run, struct stream *q, struct vec answer, struct vec b) {
     if (!*run->result.path) return STATUS_OK;
-    float *x = malloc(answer.n * sizeof *x);
+    float *x = malloc((answer.n + b.n) * sizeof *x);
     char *config = config_text(run);
     enum status end = fail(STATUS_FAILED, "no memory to save the answer");
     if (x && config) {
         stream_copy(q, x, answer.at, answer.n * sizeof *x);
+        if (b.n) stream_copy(q, x + answer.n, b.at, b.n * sizeof *x);
         end = stream_sync(q);
         if (end == STATUS_OK) end = save_answer(run, x, config);
     }

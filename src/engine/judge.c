@@ -32,8 +32,9 @@ static enum status judge(struct bench *b, const char *path, const struct setting
     TRY(stream_open(&b->q, b->device));
     TRY(ops->learner_open(b->task, &b->learner, 0, b->q, 0));
     x.n = b->task->floats;
-    TRY(device_alloc(b->device, (void **)&x.at, x.n * sizeof *x.at));
+    TRY(device_alloc(b->device, (void **)&x.at, (x.n + b->task->buffers) * sizeof *x.at));
     TRY(checkpoint_read(path, b->task, x.at));
+    b->learner->b = (struct vec){x.at + x.n, b->task->buffers};
     out->has_accuracy = b->task->has_accuracy;
     return ops->evaluate(b->learner, x, 0, 1, &out->score);
 }

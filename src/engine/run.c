@@ -48,6 +48,13 @@ const struct option run_options[] = {
         NULL},
     {"judge", OPTION_CHOICE, offsetof(struct run_settings, judge), 0, 0, 1,
         "answer|replica: evaluate the strategy's answer, or the first worker's own replica", NULL},
+    {"batchnorm", OPTION_CHOICE, offsetof(struct run_settings, batchnorm), 0, 0, 2,
+        "recompute|average|local: what is judged has statistics of its own, taken anew; the mean "
+        "of "
+        "the workers'; or the first worker's",
+        NULL},
+    {"batchnorm_samples", OPTION_INT, offsetof(struct run_settings, batchnorm_samples), 2048, 1,
+        1e9, "recompute: training samples that they are taken of, by all workers", NULL},
     {0},
 };
 
@@ -94,6 +101,18 @@ static void settle_down(struct run *run, const struct crew *c) {
     openmp_settle(place->threads);
 }
 
+/* What a model has beside its parameters; most have nothing. */
+static enum status claim_buffers(struct run *run, struct crew *c) {
+    struct worker *w = &c->seat.w;
+    size_t n = run->task->buffers;
+    if (n == 0) return STATUS_OK;
+    TRY(worker_vec(w, "b", &w->b, n, STATE));
+    TRY(worker_vec(w, "judged_b", &c->judged_b, n, SCRATCH));
+    stream_copy(w->q, w->b.at, run->x0.at + run->x0.n, n * sizeof(float));
+    c->seat.learner->b = w->b;
+    return STATUS_OK;
+}
+
 static enum status claim_vectors(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
     struct worker *w = &s->w;
@@ -108,6 +127,7 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
         s->claim[s->claims++] = (struct claim){v->name, v->state ? STATE : SCRATCH, v->v};
     }
     stream_copy(w->q, w->x.at, run->x0.at, n * sizeof(float));
+    TRY(claim_buffers(run, c));
     return stream_sync(w->q);
 }
 
@@ -273,7 +293,7 @@ static enum status open_task(struct run *run, const struct task_ops *kind) {
     };
     TRY(task_open(&run->task, kind, &setup));
     run->x0.n = run->task->floats;
-    run->x0.at = arena_take(&run->arena, run->x0.n * sizeof *run->x0.at);
+    run->x0.at = arena_take(&run->arena, (run->x0.n + run->task->buffers) * sizeof *run->x0.at);
     if (!run->x0.at) return fail(STATUS_FAILED, "no memory for %zu parameters", run->x0.n);
     run->task->ops->init(run->task, run->x0.at);
     return STATUS_OK;

@@ -16,6 +16,7 @@
 struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[64];
     int workers, seed, order, max_lag, steps, judge, threads, bind, keep;
+    int batchnorm, batchnorm_samples;
     float epochs, seconds, target, eval_every, save_every;
 };
 extern const struct option run_options[];

@@ -20,6 +20,7 @@ struct crew {
     int started;
     enum status end;
     char why[512];                           /* fail_message of a worker that failed */
+    struct vec judged_b;                     /* scratch: the buffers that are judged with it */
     struct vec shown;                        /* scratch: what is judged where that is one replica */
     struct ledger spent;                     /* as it stood when all had gathered last */
     double waited;                           /* the same */
@@ -79,7 +80,7 @@ void count_from_here(const struct run *run, struct seat *s);
  * folder_begin, when all workers have found their part of the state. */
 enum status folder_open(struct run *run);
 enum status folder_begin(struct run *run);
-enum status folder_save(struct run *run, struct stream *q, struct vec answer);
+enum status folder_save(struct run *run, struct stream *q, struct vec answer, struct vec b);
 enum status folder_finish(const struct run *run);
 
 #endif

@@ -67,10 +67,10 @@ void host_act_grad(
     SHARE(q, n, LINE, n, act_grad_share, dz, dy, y, act);
 }
 
-static void act_share(size_t from, size_t to, float *y, const float *x, enum activation act) {
+void host_act_share(size_t from, size_t to, float *y, const float *x, enum activation act) {
     switch (act) {
     case ACTIVATION_NONE:
-        memcpy(y + from, x + from, (to - from) * sizeof *y);
+        if (y != x) memcpy(y + from, x + from, (to - from) * sizeof *y);
         break;
     case ACTIVATION_RELU:
 #pragma omp simd
@@ -87,7 +87,7 @@ static void act_share(size_t from, size_t to, float *y, const float *x, enum act
 
 void host_act(struct stream *q, float *y, const float *x, enum activation act, size_t n) {
     if (q->failed != STATUS_OK || n == 0) return;
-    SHARE(q, n, LINE, n, act_share, y, x, act);
+    SHARE(q, n, LINE, n, host_act_share, y, x, act);
 }
 
 /* In pieces that stay in the nearest cache between the sum and the activation. */
@@ -98,7 +98,7 @@ static void add_act_share(
         size_t end = to - at < PIECE ? to : at + PIECE;
 #pragma omp simd
         for (size_t i = at; i < end; i++) y[i] = a[i] + b[i];
-        if (act != ACTIVATION_NONE) act_share(at, end, y, y, act);
+        if (act != ACTIVATION_NONE) host_act_share(at, end, y, y, act);
     }
 }
 

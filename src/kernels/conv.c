@@ -159,7 +159,11 @@ static int forward_share(const struct work *w, size_t from, size_t to, float *co
         columns_build(s, columns, w->x + b * image_in(s), end, n);
         bad |= host_gemm_one(
             w->threads, 0, 0, (int)(n * pixels(s)), c, k, 1, columns, k, w->W, c, 0, y, c);
-        host_bias_act_rows(0, n * pixels(s), y, w->bias, w->act, (size_t)c);
+        if (w->bias) {
+            host_bias_act_rows(0, n * pixels(s), y, w->bias, w->act, (size_t)c);
+        } else {
+            host_act_share(0, n * image_out(s), y, y, w->act);
+        }
     }
     return bad;
 }

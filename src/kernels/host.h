@@ -53,6 +53,9 @@ int host_gemm_one(int threads, int ta, int tb, int m, int n, int k, float alpha,
 void host_bias_act_rows(
     size_t from, size_t to, float *y, const float *bias, enum activation act, size_t c);
 
+/* act on floats [from, to), by the calling thread; y may be x. */
+void host_act_share(size_t from, size_t to, float *y, const float *x, enum activation act);
+
 void host_fill(struct stream *q, float *y, float a, size_t n);
 void host_mix(struct stream *q, float *y, float a, float b, const float *x, size_t n);
 void host_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n);
@@ -102,6 +105,17 @@ void host_globalavgpool_forward(
     struct stream *q, float *y, const float *x, int batch, size_t pixels, int c);
 void host_globalavgpool_backward(
     struct stream *q, float *dx, const float *dy, int batch, size_t pixels, int c);
+
+void host_batchnorm_statistics(
+    struct stream *q, float *mean, float *var, const float *x, size_t rows, int c);
+void host_batchnorm_forward(struct stream *q, float *y, const float *x, const float *mean,
+    const float *var, float eps, const float *weight, const float *bias, enum activation act,
+    size_t rows, int c);
+void host_batchnorm_grad_sums(struct stream *q, float *dweight, float *dbias, const float *dz,
+    const float *x, const float *mean, const float *var, float eps, size_t rows, int c);
+void host_batchnorm_grad_input(struct stream *q, float *dx, const float *dz, const float *x,
+    const float *mean, const float *var, float eps, const float *weight, const float *dweight,
+    const float *dbias, size_t rows, int c);
 
 void host_dropout_mask(struct stream *q, uint8_t *mask, struct rng_key key, float keep,
     const struct step *step, size_t n);

@@ -120,7 +120,7 @@ struct kernels {
     /* Floats of workspace that the three convolutions below want for this shape on q. */
     size_t (*conv_workspace)(const struct stream *q, const struct conv_shape *s);
 
-    /* y <- act(x * W + bias) */
+    /* y <- act(x * W + bias); bias NULL: none. */
     void (*conv_forward)(struct stream *q, const struct conv_shape *s, float *y, const float *x,
         const float *W, const float *bias, enum activation act, float *workspace);
 
@@ -153,6 +153,28 @@ struct kernels {
         struct stream *q, float *y, const float *x, int batch, size_t pixels, int c);
     void (*globalavgpool_backward)(
         struct stream *q, float *dx, const float *dy, int batch, size_t pixels, int c);
+
+    /* ---- batch norm: a channel over its values in all rows; x, y, dz, dx are (rows, c), the rest
+     * (c), with scale = 1 / sqrt(var + eps) ---- */
+
+    /* mean, var <- mean and mean squared distance from it. rows > 0. */
+    void (*batchnorm_statistics)(
+        struct stream *q, float *mean, float *var, const float *x, size_t rows, int c);
+
+    /* y <- act(weight scale (x - mean) + bias) */
+    void (*batchnorm_forward)(struct stream *q, float *y, const float *x, const float *mean,
+        const float *var, float eps, const float *weight, const float *bias, enum activation act,
+        size_t rows, int c);
+
+    /* dweight <- sum of dz scale (x - mean), dbias <- sum of dz; dz is that before the activation. */
+    void (*batchnorm_grad_sums)(struct stream *q, float *dweight, float *dbias, const float *dz,
+        const float *x, const float *mean, const float *var, float eps, size_t rows, int c);
+
+    /* dx <- weight scale (dz - dbias / rows - scale (x - mean) dweight / rows). dweight and dbias
+     * NULL: the statistics do not depend on x, and only weight scale dz is left. */
+    void (*batchnorm_grad_input)(struct stream *q, float *dx, const float *dz, const float *x,
+        const float *mean, const float *var, float eps, const float *weight, const float *dweight,
+        const float *dbias, size_t rows, int c);
 
     /* ---- dropout ---- */
 

@@ -9,7 +9,10 @@
 #include "devices/device.h"
 #include "nn/model.h"
 
-enum { LAYER_PARTS = 2, LAYER_WORDS = 6 };
+enum { LAYER_PARTS = 2, LAYER_BUFFERS = 2, LAYER_WORDS = 7 };
+
+/* A fan-in that is none: the part starts at one. */
+enum { PART_ONES = -1 };
 
 /* One layer of one model. Read-only once the model is open. */
 struct layer {
@@ -20,14 +23,16 @@ struct layer {
     int size, stride, same; /* conv, pool: window; conv: 'same' padding */
     int units;              /* dense: outputs; conv: channels */
     float rate;             /* dropout: share that is dropped */
-    enum activation act;    /* conv, dense: what follows, done in one pass */
+    enum activation act;    /* of a layer that absorbs: what follows, done in one pass */
     int absorbed;           /* this layer's work is done by the one before it */
     int input;              /* the layer whose output it reads, from 0; -1: the samples */
     int other;              /* join: the same of the shortcut */
+    int nobias;             /* conv */
     int shortcut;           /* it belongs to a residual's shortcut */
     int parts;
     int part[LAYER_PARTS];     /* its tensors, as indices into the model's */
     struct range weight, bias; /* the same, as ranges; n = 0 for none */
+    struct range mean, var;    /* batch norm: its buffers, in b */
 };
 
 /* A pass of one net over one batch; what every call of a layer sees. */
@@ -37,6 +42,8 @@ struct pass {
     int replicas;            /* parameter sets side by side; 1 */
     size_t stride;           /* floats from one replica's parameters to the next's */
     const float *x;          /* parameters, whole vector */
+    float *b;                /* buffers, whole vector */
+    float momentum;          /* batch norm: the batch's share in b; 0: reads b and lets it be */
     float *g;                /* gradient, whole vector; backward only */
     float beta;              /* backward: g <- beta g + gradient */
     int train;               /* dropout is on */
@@ -51,6 +58,7 @@ struct slot {
     const float *other; /* join: (batch, in); what the shortcut gives */
     float *out;         /* (batch, out); kept until the next forward, never overwritten in place */
     uint8_t *kept;      /* what kept_bytes() asked for a sample, times the batch: masks, argmaxes */
+    float *kept_floats; /* what kept_floats() asked for */
     const float *dout;  /* (batch, out); backward */
     float *dscratch;    /* (batch, out) floats; where dout is taken through the activation */
     float *din;         /* (batch, in); NULL: not wanted */
@@ -67,12 +75,18 @@ struct layer_ops {
     enum status (*infer)(struct layer *l);
 
     /* Optional: none without. Number p's name ("weight"), dims and sizes; returns 0 past the last.
-     * fan_in is 0 for what starts at zero. */
+     * fan_in is 0 for what starts at zero, PART_ONES for what starts at one. */
     int (*part)(
         const struct layer *l, int p, const char **name, int *dims, int dim[4], int *fan_in);
 
-    /* Optional: 0 without. Bytes of `kept` for one sample; floats of workspace for a batch. */
+    /* Optional: none without. Buffer number p's name ("mean"), floats, and what they start at;
+     * returns 0 past the last. */
+    int (*buffer)(const struct layer *l, int p, const char **name, int *n, float *start);
+
+    /* Optional: 0 without. Bytes of `kept` for one sample; floats kept for any batch; floats of
+     * workspace for a batch. */
     size_t (*kept_bytes)(const struct layer *l);
+    size_t (*kept_floats)(const struct layer *l);
     size_t (*workspace)(const struct layer *l, const struct stream *q, int batch);
 
     /* Required, but of a layer that is always absorbed. forward reads in, writes out and kept;
@@ -86,11 +100,12 @@ struct layer_ops {
     void (*tangent_backward)(const struct layer *l, const struct pass *p, const struct slot *s);
 
     enum activation absorbs_into; /* relu, tanh, sigmoid: what the layer before may do */
-    int absorbs;                  /* conv, dense, join: does so with one that follows at once */
-    int opens;                    /* residual: brackets with its body follow */
+    int absorbs; /* conv, dense, join, batchnorm: does so with one that follows at once */
+    int opens;   /* residual: brackets with its body follow */
 };
 
 extern const struct layer_ops layer_join; /* the end of a residual; nobody writes it */
+extern const struct layer_ops layer_batchnorm;
 
 extern const struct layer_ops *const layer_kinds[]; /* until NULL; layers.c */
 

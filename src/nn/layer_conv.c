@@ -1,7 +1,8 @@
 /* layer_conv.c -- y = act(x * W + b), images NHWC. W is (size, size, c, channels), b (channels).
  *
  * 'same' pads with zeros as TensorFlow does: the output has ceil(side / stride) pixels a side, and
- * of an odd number of padding rows the greater half is below. */
+ * of an odd number of padding rows the greater half is below. 'nobias' leaves b out, for where a
+ * batch norm behind it would take it away again. */
 #include <limits.h>
 #include <string.h>
 
@@ -22,6 +23,8 @@ static enum status conv_parse(struct layer *l, int words, char *const word[]) {
         l->same = !strcmp(word[i], "same");
         if (l->same || !strcmp(word[i], "valid")) i++;
     }
+    l->nobias = i < words && !strcmp(word[i], "nobias");
+    i += l->nobias;
     return i == words ? STATUS_OK : words_usage(l->ops->usage);
 }
 
@@ -51,7 +54,7 @@ static enum status conv_infer(struct layer *l) {
 
 static int conv_part(
     const struct layer *l, int p, const char **name, int *dims, int dim[4], int *fan_in) {
-    if (p >= 2) return 0;
+    if (p >= 2 - l->nobias) return 0;
     const int weight[4] = {l->size, l->size, l->in.c, l->units};
     *name = p == 0 ? "weight" : "bias";
     *dims = p == 0 ? 4 : 1;
@@ -94,7 +97,7 @@ static void conv_forward(const struct layer *l, const struct pass *p, const stru
     for (size_t r = 0; r < (size_t)p->replicas; r++) {
         const float *x = p->x + r * p->stride;
         p->q->kernels->conv_forward(p->q, &shape, s->out + r * out, s->in + r * in,
-            x + l->weight.offset, x + l->bias.offset, l->act, p->workspace);
+            x + l->weight.offset, l->nobias ? NULL : x + l->bias.offset, l->act, p->workspace);
     }
 }
 
@@ -116,6 +119,7 @@ static void conv_backward(const struct layer *l, const struct pass *p, const str
         }
         k->conv_grad_weight(
             p->q, &shape, g + l->weight.offset, p->beta, dz, s->in + r * in, p->workspace);
+        if (l->nobias) continue;
         k->bias_grad(p->q, g + l->bias.offset, dz, p->beta,
             (size_t)p->batch * (size_t)l->out.h * (size_t)l->out.w, l->out.c);
     }
@@ -123,7 +127,7 @@ static void conv_backward(const struct layer *l, const struct pass *p, const str
 
 const struct layer_ops layer_conv = {
     .name = "conv",
-    .usage = "conv CHANNELS SIZE [stride N] [same|valid]",
+    .usage = "conv CHANNELS SIZE [stride N] [same|valid] [nobias]",
     .parse = conv_parse,
     .infer = conv_infer,
     .part = conv_part,

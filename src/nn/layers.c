@@ -10,6 +10,7 @@ const struct layer_ops *const layer_kinds[] = {
     &layer_maxpool,
     &layer_avgpool,
     &layer_globalavgpool,
+    &layer_batchnorm,
     &layer_relu,
     &layer_tanh,
     &layer_sigmoid,

@@ -16,7 +16,7 @@ enum {
     PART_ALIGN = 64,    /* floats: 256 bytes */
     LAYERS_MOST = 4095, /* a dropout's position is a part of its key */
     ITEM_MOST = 127,    /* letters of one layer's words */
-    SHORTCUT_LAYERS = 3 /* an item makes one layer, or with a shortcut and a join so many */
+    SHORTCUT_LAYERS = 4 /* an item makes one layer, or with a shortcut and a join so many */
 };
 
 static const size_t PARAMETERS_MOST = (size_t)1 << 31;
@@ -110,13 +110,20 @@ static enum status layer_blame(const struct item *it, int position, enum status 
     return fail(code, "model.layers: layer %d \"%s\": %s", position, it->text, why);
 }
 
-/* A relu, tanh or sigmoid right behind a conv, a dense or a join is done by that. */
+/* A relu, tanh or sigmoid right behind a conv, dense, batchnorm or join is done by that. */
 static void layer_absorb(const struct model *m, struct layer *l) {
     enum activation act = l->ops->absorbs_into;
     if (act == ACTIVATION_NONE || l == m->layer || !l[-1].ops->absorbs) return;
     l[-1].act = act;
     l->absorbed = 1;
 }
+
+static void part_name(struct part *part, const struct layer *l, const char *name) {
+    const char *where = l->shortcut ? "shortcut." : "";
+    snprintf(part->name, sizeof part->name, "%d.%s%s.%s", l->position, where, l->ops->name, name);
+}
+
+static size_t whole_lines(size_t n) { return (n + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN; }
 
 static enum status part_add(struct model *m, struct layer *l, int p) {
     struct part *part = &m->part[m->parts];
@@ -130,14 +137,26 @@ static enum status part_add(struct model *m, struct layer *l, int p) {
     if (n > PARAMETERS_MOST - m->parameters) {
         return fail(STATUS_BAD_CONFIG, "the model would have more than 2^31 parameters");
     }
-    snprintf(part->name, sizeof part->name, "%d.%s%s.%s", l->position,
-        l->shortcut ? "shortcut." : "", l->ops->name, name);
+    part_name(part, l, name);
     part->range = (struct range){m->floats, n};
     *(p == 0 ? &l->weight : &l->bias) = part->range;
     l->part[l->parts++] = m->parts++;
     m->parameters += n;
-    m->floats += (n + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
+    m->floats += whole_lines(n);
     return STATUS_OK;
+}
+
+static void buffer_add(struct model *m, struct layer *l, int p) {
+    struct part *part = &m->buffer[m->buffer_parts];
+    const char *name;
+    float start;
+    if (!l->ops->buffer || !l->ops->buffer(l, p, &name, part->dim, &start)) return;
+    part_name(part, l, name);
+    part->dims = 1;
+    part->range = (struct range){m->buffers, (size_t)part->dim[0]};
+    *(p == 0 ? &l->mean : &l->var) = part->range;
+    m->buffer_parts++;
+    m->buffers += whole_lines(part->range.n);
 }
 
 /* The nearest layer before l that computes; -1: none does. */
@@ -155,6 +174,7 @@ static enum status layer_place(struct model *m, struct layer *l) {
             l->out.w, l->out.c);
     }
     for (int p = 0; p < LAYER_PARTS; p++) TRY(part_add(m, l, p));
+    for (int p = 0; p < LAYER_BUFFERS; p++) buffer_add(m, l, p);
     return STATUS_OK;
 }
 
@@ -185,7 +205,12 @@ static int stride_between(struct shape in, struct shape out) {
     return 0;
 }
 
-/* The shortcut of a body that changes the shape. */
+static int has_batchnorm(const struct layer *from, const struct layer *to) {
+    while (from < to && from->ops != &layer_batchnorm) from++;
+    return from < to;
+}
+
+/* The shortcut of a body that changes the shape; normalized where the body is. */
 static enum status shortcut_open(struct model *m, const struct layer *opening, struct shape out) {
     char text[64];
     struct shape in = opening->in;
@@ -202,10 +227,16 @@ static enum status shortcut_open(struct model *m, const struct layer *opening, s
     l->units = out.c;
     l->size = 1;
     l->stride = stride;
+    l->nobias = has_batchnorm(opening, l);
     l->in = in;
     l->input = opening->input;
     snprintf(text, sizeof text, "(shortcut) conv %d 1 stride %d", out.c, stride);
     TRY(layer_text(m, l, text));
+    TRY(layer_place(m, l));
+    if (!l->nobias) return STATUS_OK;
+    l = layer_append(m, &layer_batchnorm, opening->position);
+    l->shortcut = 1;
+    TRY(layer_text(m, l, "(shortcut) batchnorm"));
     return layer_place(m, l);
 }
 
@@ -301,7 +332,7 @@ static enum status model_take(struct model *m, const char *layers) {
     const struct preset *preset = preset_find(layers);
     const char *line = preset ? preset->layers : layers;
     size_t size = strlen(line) + 1;
-    size_t items = 1, most; /* at most: a residual adds a convolution and a join */
+    size_t items = 1, most; /* at most: a residual adds a shortcut and a join */
     if (line[strspn(line, BLANKS)] == 0) {
         return fail(STATUS_BAD_CONFIG, "model.layers is empty; try model.layers=2nn");
     }
@@ -313,7 +344,9 @@ static enum status model_take(struct model *m, const char *layers) {
     most = SHORTCUT_LAYERS * items;
     m->layer = arena_take(&m->arena, most * sizeof *m->layer);
     m->part = arena_take(&m->arena, most * LAYER_PARTS * sizeof *m->part);
-    if (!m->line || !m->layer || !m->part) return fail(STATUS_FAILED, "no memory for a model");
+    m->buffer = arena_take(&m->arena, most * LAYER_BUFFERS * sizeof *m->buffer);
+    if (!m->line || !m->layer || !m->part || !m->buffer)
+        return fail(STATUS_FAILED, "no memory for a model");
     memcpy(m->line, line, size);
     return STATUS_OK;
 }
@@ -357,7 +390,14 @@ void model_close(struct model *m) {
     free(m);
 }
 
-/* A part that names no fan-in starts at zero. */
+/* Whether half of what l gives is likely to be cut off: behind it is a relu, or a batch norm, behind
+ * which usually is one. */
+static int keeps_half(const struct model *m, const struct layer *l) {
+    int last = l == &m->layer[m->layers - 1];
+    return l->act == ACTIVATION_RELU || (!last && l[1].ops == &layer_batchnorm);
+}
+
+/* A part that names no fan-in starts at zero or one. */
 static void part_init(
     const struct model *m, const struct layer *l, int p, uint32_t seed, float *x) {
     const char *name;
@@ -365,9 +405,10 @@ static void part_init(
     const struct part *part = &m->part[l->part[p]];
     float *at = x + part->range.offset;
     l->ops->part(l, p, &name, &dims, dim, &fan_in);
-    if (fan_in == 0) return;
+    for (size_t i = 0; fan_in == PART_ONES && i < part->range.n; i++) at[i] = 1;
+    if (fan_in <= 0) return;
     struct rng_key key = {seed, RNG_INIT, (uint32_t)l->position};
-    float deviation = (float)sqrt((l->act == ACTIVATION_RELU ? 2.0 : 1.0) / fan_in);
+    float deviation = (float)sqrt((keeps_half(m, l) ? 2.0 : 1.0) / fan_in);
     rng_normals(key, 0, at, part->range.n);
     for (size_t i = 0; i < part->range.n; i++) at[i] *= deviation;
 }
@@ -376,6 +417,20 @@ void model_init(const struct model *m, uint32_t seed, float *x) {
     memset(x, 0, m->floats * sizeof *x);
     for (int i = 0; i < m->layers; i++) {
         for (int p = 0; p < m->layer[i].parts; p++) part_init(m, &m->layer[i], p, seed, x);
+    }
+}
+
+void model_init_buffers(const struct model *m, float *b) {
+    memset(b, 0, m->buffers * sizeof *b);
+    for (int i = 0; i < m->layers; i++) {
+        const struct layer *l = &m->layer[i];
+        const char *name;
+        float start;
+        int n;
+        for (int p = 0; l->ops->buffer && l->ops->buffer(l, p, &name, &n, &start); p++) {
+            float *at = b + (p == 0 ? l->mean : l->var).offset;
+            for (int k = 0; k < n; k++) at[k] = start;
+        }
     }
 }
 

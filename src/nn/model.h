@@ -49,9 +49,12 @@ struct model {
     int residuals;
     struct layer *layer; /* [layers] */
     struct part *part;   /* [parts] */
-    size_t floats;       /* of x: every part starts on 256 bytes, the gaps are zero and stay so */
-    size_t parameters;   /* without the gaps */
-    struct arena arena;  /* owns all of the above */
+    struct part *buffer; /* [buffer_parts]: "2.batchnorm.mean"; ranges of b */
+    int buffer_parts;
+    size_t buffers;     /* of b, gaps included; 0 for most models */
+    size_t floats;      /* of x: every part starts on 256 bytes, the gaps are zero and stay so */
+    size_t parameters;  /* without the gaps */
+    struct arena arena; /* owns all of the above */
 };
 
 /* A preset's line, or NULL; and the presets in order until NULL, for the help. */
@@ -66,8 +69,12 @@ enum status model_open(struct model **out, const char *layers, struct shape in, 
 void model_close(struct model *m);
 
 /* x (floats) <- initial parameters, drawn on the host: normal with variance 2 / fan-in before a
- * relu, 1 / fan-in otherwise; biases and gaps 0. The same for a seed on any device. */
+ * relu or a batch norm, 1 / fan-in otherwise; a batch norm's weights 1; biases and gaps 0. The same
+ * for a seed on any device. */
 void model_init(const struct model *m, uint32_t seed, float *x);
+
+/* b (buffers) <- where running statistics start: means 0, variances 1, gaps 0. */
+void model_init_buffers(const struct model *m, float *b);
 
 /* Writes a table of the layers, their shapes and parameters, to a string of at most n bytes. */
 void model_describe(const struct model *m, char *text, size_t n);

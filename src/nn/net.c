@@ -6,6 +6,8 @@
 
 enum { DACTS = 3 };
 
+static const float BATCHNORM_MOMENTUM = 0.1f;
+
 struct net {
     const struct model *m;
     struct stream *q;
@@ -17,7 +19,8 @@ struct net {
     float *workspace;
 
     /* Of the last forward. */
-    struct vec x;
+    struct vec x, b;
+    float momentum; /* batch norm's */
     int B;
     const struct step *step;
 };
@@ -41,6 +44,9 @@ static size_t net_plan(
         if (l->absorbed) continue;
         s.out = slab_take(base, &used, B * shape_size(l->out) * sizeof(float));
         if (l->ops->kept_bytes) s.kept = slab_take(base, &used, B * l->ops->kept_bytes(l));
+        if (l->ops->kept_floats) {
+            s.kept_floats = slab_take(base, &used, l->ops->kept_floats(l) * sizeof(float));
+        }
         if (n) n->slot[i] = s;
         if (l->input >= 0 || l->shortcut) dact = larger(dact, B * shape_size(l->in));
         if (l->act != ACTIVATION_NONE) scratch = larger(scratch, B * shape_size(l->out));
@@ -103,6 +109,8 @@ static struct pass net_pass(const struct net *n) {
         .replicas = 1,
         .stride = n->m->floats,
         .x = n->x.at,
+        .b = n->b.at,
+        .momentum = n->momentum,
         .train = n->step != NULL,
         .step = n->step,
         .key = n->key,
@@ -115,12 +123,7 @@ static const float *output_of(const struct net *n, int i, const float *in) {
     return i < 0 ? in : n->slot[i].out;
 }
 
-const float *net_forward(
-    struct net *n, struct vec x, const float *in, int B, const struct step *step) {
-    ASSERT(B >= 0 && B <= n->batch && x.n == n->m->floats);
-    n->x = x;
-    n->B = B;
-    n->step = step;
+static const float *forward(struct net *n, const float *in) {
     struct pass p = net_pass(n);
     for (int i = 0; i < n->m->layers; i++) {
         const struct layer *l = &n->m->layer[i];
@@ -130,6 +133,28 @@ const float *net_forward(
         l->ops->forward(l, &p, &n->slot[i]);
     }
     return n->slot[n->m->output].out;
+}
+
+static void pass_begin(struct net *n, struct vec x, struct vec b, int B) {
+    ASSERT(B >= 0 && B <= n->batch && x.n == n->m->floats && b.n == n->m->buffers);
+    n->x = x;
+    n->b = b;
+    n->B = B;
+}
+
+const float *net_forward(
+    struct net *n, struct vec x, struct vec b, const float *in, int B, const struct step *step) {
+    pass_begin(n, x, b, B);
+    n->step = step;
+    n->momentum = step ? BATCHNORM_MOMENTUM : 0;
+    return forward(n, in);
+}
+
+void net_statistics(struct net *n, struct vec x, struct vec b, const float *in, int B) {
+    pass_begin(n, x, b, B);
+    n->step = NULL;
+    n->momentum = 1;
+    forward(n, in);
 }
 
 /* Below this layer no gradient is wanted: where the samples' is, the first that computes, else the

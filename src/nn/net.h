@@ -21,9 +21,13 @@ void net_close(struct net *n);
 size_t net_bytes(const struct model *m, const struct stream *q, int batch);
 
 /* Logits (B, classes) at parameters x for the samples in (B, h, w, c), B <= batch. With `step`
- * the pass is one of training: dropout is on, keyed by step->number (device memory); NULL: off. */
+ * the pass is one of training: dropout is on, keyed by step->number (device memory), batch norm
+ * normalizes by the batch and b, the model's buffers, follows; NULL: off, and b is read. */
 const float *net_forward(
-    struct net *n, struct vec x, const float *in, int B, const struct step *step);
+    struct net *n, struct vec x, struct vec b, const float *in, int B, const struct step *step);
+
+/* b <- what batch norm finds in these samples, with dropout off. */
+void net_statistics(struct net *n, struct vec x, struct vec b, const float *in, int B);
 
 /* g <- beta g + the gradient at the x and in of the last forward, from dlogits (B, classes).
  * din (B, h, w, c): the gradient with respect to the samples; NULL: not wanted. g may be x: with

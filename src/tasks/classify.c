@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "datasets/dataset.h"
 #include "datasets/loader.h"
 #include "datasets/synthetic.h"
@@ -43,6 +44,7 @@ struct classifier { /* a learner */
     float *dlogits;      /* (B, classes) */
     float *loss, *right; /* (B); (1) sums behind them */
     float *sums;         /* (2) */
+    float *statistics;   /* (buffers) of one batch */
     double loss_sum;
     long losses;
 };
@@ -119,6 +121,7 @@ static enum status classify_open(struct task *base, const struct task_setup *set
     if (t->data.threads < 0) t->data.threads = setup->spare_threads > 0;
     TRY(feeder_open(&t->feeder, t->data.threads));
     base->floats = t->model->floats;
+    base->buffers = t->model->buffers;
     base->parameters = t->model->parameters;
     base->epoch = train->n;
     base->batch = t->data.batch;
@@ -136,14 +139,17 @@ static void classify_close(struct task *base) {
 static void classify_init(const struct task *base, float *x) {
     const struct classify *t = (const struct classify *)base;
     model_init(t->model, t->setup.seed, x);
+    model_init_buffers(t->model, x + t->model->floats);
 }
 
 static int classify_tensor(const struct task *base, int i, struct tensor *out) {
     const struct model *m = ((const struct classify *)base)->model;
-    if (i >= m->parts) return 0;
-    *out = (struct tensor){.range = m->part[i].range, .dims = m->part[i].dims};
-    memcpy(out->name, m->part[i].name, sizeof out->name);
-    memcpy(out->dim, m->part[i].dim, sizeof out->dim);
+    if (i >= m->parts + m->buffer_parts) return 0;
+    const struct part *part = i < m->parts ? &m->part[i] : &m->buffer[i - m->parts];
+    *out = (struct tensor){.range = part->range, .dims = part->dims};
+    if (i >= m->parts) out->range.offset += m->floats;
+    memcpy(out->name, part->name, sizeof out->name);
+    memcpy(out->dim, part->dim, sizeof out->dim);
     return 1;
 }
 
@@ -180,6 +186,9 @@ static enum status open_buffers(struct classifier *l, struct classify *t) {
     TRY(device_alloc(d, (void **)&l->dlogits, B * (size_t)t->model->classes * sizeof *l->dlogits));
     TRY(device_alloc(d, (void **)&l->loss, B * sizeof *l->loss));
     TRY(device_alloc(d, (void **)&l->right, B * sizeof *l->right));
+    if (t->model->buffers) {
+        TRY(device_alloc(d, (void **)&l->statistics, t->model->buffers * sizeof *l->statistics));
+    }
     return device_alloc(d, (void **)&l->sums, 2 * sizeof *l->sums);
 }
 
@@ -235,7 +244,7 @@ static struct range classify_grad(
     struct stream *q = base->q;
     const struct batch *b = loader_next(l->loader, &base->waited);
     struct staged at = stage(l, b);
-    const float *logits = net_forward(l->net, x, at.in, b->n, step);
+    const float *logits = net_forward(l->net, x, base->b, at.in, b->n, step);
     q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
         t->layers.smoothing, b->n, m->classes);
     net_backward(l->net, g, 0, l->dlogits, NULL);
@@ -261,7 +270,7 @@ static enum status judge_batch(struct classifier *l, struct vec x, struct score 
     int n = l->judge.n;
     float sums[2] = {0, 0};
     struct staged at = stage(l, &l->judge);
-    const float *logits = net_forward(l->net, x, at.in, n, NULL);
+    const float *logits = net_forward(l->net, x, l->base.b, at.in, n, NULL);
     q->kernels->softmax_cross_entropy(q, l->loss, NULL, logits, at.label, 1, 0, n, m->classes);
     q->kernels->right(q, l->right, logits, at.label, n, m->classes);
     q->kernels->total(q, l->sums, l->loss, (size_t)n);
@@ -288,6 +297,36 @@ static enum status classify_evaluate(
     return STATUS_OK;
 }
 
+/* The i-th sample of those that statistics are taken of: a shuffle, as files may be sorted. */
+static uint32_t statistics_pick(const struct classify *t, int i) {
+    const struct rng_key key = {t->setup.seed, RNG_STATISTICS, 0};
+    return rng_permute(key, 0, (uint32_t)i, (uint32_t)t->dataset->train.n);
+}
+
+/* The last batch may be smaller: statistics are weighted by samples. */
+static enum status classify_statistics(
+    struct learner *base, struct vec x, int samples, int part, int parts, double *counted) {
+    struct classifier *l = (struct classifier *)base;
+    const struct classify *t = (const struct classify *)base->task;
+    const struct samples *train = &t->dataset->train;
+    struct vec one = {l->statistics, t->model->buffers};
+    if (samples > train->n) samples = train->n;
+    int from = (int)((long)samples * part / parts), to = (int)((long)samples * (part + 1) / parts);
+    vec_fill(base->q, base->b, 0);
+    *counted = to - from;
+    for (int n; from < to; from += n) {
+        n = to - from < t->data.batch ? to - from : t->data.batch;
+        for (int i = 0; i < n; i++) {
+            dataset_sample(t->dataset, train, (int)statistics_pick(t, from + i), i, &l->judge);
+        }
+        l->judge.n = n;
+        net_statistics(l->net, x, one, stage(l, &l->judge).in, n);
+        vec_mix(base->q, base->b, 1, (float)n, one);
+        TRY(stream_sync(base->q)); /* the next batch takes this one's room */
+    }
+    return STATUS_OK;
+}
+
 extern const struct task_ops task_classify;
 
 const struct task_ops task_classify = {
@@ -306,5 +345,6 @@ const struct task_ops task_classify = {
     .grad = classify_grad,
     .loss = classify_loss,
     .evaluate = classify_evaluate,
+    .statistics = classify_statistics,
     .describe = classify_describe,
 };

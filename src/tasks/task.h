@@ -13,6 +13,7 @@
 struct task {
     const struct task_ops *ops;
     size_t floats;     /* of x */
+    size_t buffers;    /* of b: what a model has beside its parameters, running statistics say */
     size_t parameters; /* of those, the model's own; the rest is alignment */
     double epoch;      /* samples in one */
     int batch;         /* samples in a gradient */
@@ -32,7 +33,7 @@ struct score {
     double loss, right, samples;
 };
 
-/* A named tensor inside x, for checkpoints. */
+/* A named tensor inside x, or in b, whose floats count on behind x's; for checkpoints. */
 struct tensor {
     char name[32];
     struct range range;
@@ -43,6 +44,8 @@ struct learner {
     struct task *task;
     int rank;
     struct stream *q;
+    struct vec b;  /* buffers that go with x: a gradient updates them, a judgment reads them; the
+                      engine says which before it calls, n = 0 where the task has none */
     double waited; /* seconds spent on batches that were not ready */
 };
 
@@ -56,10 +59,10 @@ struct task_ops {
     enum status (*open)(struct task *t, const struct task_setup *setup);
     void (*close)(struct task *t); /* also after a failed open */
 
-    /* x (floats), host memory <- where training starts. */
+    /* x (floats), and behind it b (buffers), host memory <- where training starts. */
     void (*init)(const struct task *t, float *x);
 
-    /* The i-th tensor of x; false past the last. */
+    /* The i-th tensor of x, then of b; false past the last. */
     int (*tensor)(const struct task *t, int i, struct tensor *out);
 
     /* Writes "[group]" sections: every option as it is in force. */
@@ -82,6 +85,12 @@ struct task_ops {
     /* The part-th of `parts` shares of what is judged, at x. Waits for the stream. */
     enum status (*evaluate)(
         struct learner *l, struct vec x, int part, int parts, struct score *score);
+
+    /* Required where a task has buffers. l->b <- sums over the part-th of `parts` shares of
+     * `samples` training samples of what the buffers are at x, each sample counted once; *counted
+     * says how many there were. Draws nothing that training draws. */
+    enum status (*statistics)(
+        struct learner *l, struct vec x, int samples, int part, int parts, double *counted);
 
     /* Optional. What is learned from what, a few lines, for the log. */
     void (*describe)(const struct task *t, char *text, size_t n);
