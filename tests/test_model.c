@@ -44,6 +44,32 @@ Test(model, shapes_of_the_easgd_net_are_the_papers) {
     model_close(m);
 }
 
+/* He, Zhang, Ren, Sun, section 4.2, with n = 3 and projections; a convolution of 3 x 3 from a to b
+ * channels has 9 a b weights, a batch norm 2 b parameters:
+ *
+ *     first       9 x 3 x 16 + 2 x 16                                                  464
+ *     16 channels 6 x 9 x 16 x 16 + 6 x 32                                          14,016
+ *     32 channels 9 x 16 x 32 + 5 x 9 x 32 x 32 + 6 x 64, shortcut 16 x 32 + 64     51,648
+ *     64 channels 9 x 32 x 64 + 5 x 9 x 64 x 64 + 6 x 128, shortcut 32 x 64 + 128  205,696
+ *     dense       64 x 10 + 10                                                        650
+ *
+ * which is 272,474. Running means and variances: 7 x (16 + 32 + 64) channels, in rows of 64. */
+Test(model, resnet20_is_the_papers_with_projections) {
+    struct model *m = open_or_die("resnet20", (struct shape){32, 32, 3}, 10);
+    cr_assert(m->parameters == 272474, "%zu", m->parameters);
+    cr_assert(m->residuals == 9 && m->buffer_parts == 42 && m->buffers == (size_t)42 * 64);
+    static const int side[] = {32, 32, 32, 16, 16, 16, 8, 8, 8};
+    for (int i = 0, join = 0, projections = 0; i < m->layers; i++) {
+        const struct layer *l = &m->layer[i];
+        projections += l->shortcut && l->size == 1;
+        if (strcmp(l->ops->name, "join") != 0) continue;
+        cr_assert(l->out.h == side[join] && l->out.c == 16 * 32 / side[join], "block %d", join);
+        cr_assert(projections == join / 3 && l->act == ACTIVATION_RELU, "block %d", join);
+        join++;
+    }
+    model_close(m);
+}
+
 Test(model, parts_are_named_and_start_on_256_bytes) {
     struct model *m = open_or_die(
         "conv 5 3 same, relu, maxpool 2, dense 7, tanh, dense 3", (struct shape){6, 4, 2}, 3);
