@@ -311,3 +311,15 @@ Test(dataset, cifar10_has_the_published_means_and_deviations) {
     }
     dataset_close(d);
 }
+
+Test(dataset, crops_must_fit_the_images) {
+    struct dataset_settings set = {.name = "digits", .path = "data/digits", .side = 8};
+    struct dataset *d;
+    cr_assert(dataset_open(&d, &set) == STATUS_OK, "%s", fail_message());
+    cr_assert(dataset_h(d) == 8 && dataset_w(d) == 8);
+    dataset_close(d);
+    set.side = 9;
+    cr_assert(dataset_open(&d, &set) == STATUS_BAD_CONFIG && !d);
+    cr_assert(strstr(fail_message(), "9 x 9 do not fit the images of digits, 8 x 8"), "%s",
+        fail_message());
+}

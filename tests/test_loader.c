@@ -1,5 +1,6 @@
 /* test_loader.c -- what a worker draws, and that it does not depend on who fills its batches. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
@@ -139,6 +140,130 @@ Test(loader, a_share_is_cut_anew_or_kept_and_reordered) {
     for (uint64_t i = 0; i < 500; i++) next_door += loader_pick(&set, 1000, i) >= 500;
     cr_assert(next_door > 200 && next_door < 300, "%d", next_door);
     cr_assert(loader_pick(&set, 1000, 1ull << 40) < 1000);
+}
+
+/* ---- crops and flips ---- */
+
+enum { TALL = 6, WIDE = 5, COLORS = 2, IMAGES = 7 };
+
+/* Images whose byte tells sample, row, column and channel; values are the bytes plus 1, so that a
+ * zero is no pixel's. */
+static struct dataset *images_make(int side) {
+    struct dataset *d = calloc(1, sizeof *d);
+    size_t n = (size_t)IMAGES * TALL * WIDE * COLORS;
+    d->train = (struct samples){.n = IMAGES, .h = TALL, .w = WIDE, .c = COLORS, .classes = IMAGES};
+    d->train.pixels = malloc(n);
+    d->train.labels = malloc(IMAGES);
+    for (size_t i = 0; i < n; i++) d->train.pixels[i] = (uint8_t)(i * 37 % 251);
+    for (int i = 0; i < IMAGES; i++) d->train.labels[i] = (uint8_t)i;
+    for (int i = 0; i < DATASET_CHANNELS * 256; i++) d->value[i] = (float)(i % 256 + 1);
+    d->side = side;
+    return d;
+}
+
+/* What stands in a sample that is cut out so. */
+static float pixel_wanted(
+    const struct dataset *d, int sample, struct cut cut, int row, int column, int channel) {
+    int w = d->side ? d->side : WIDE;
+    int y = cut.top + row, x = cut.left + (cut.flip ? w - 1 - column : column);
+    if (y < 0 || y >= TALL || x < 0 || x >= WIDE) return 0;
+    int at = ((sample * TALL + y) * WIDE + x) * COLORS + channel;
+    return (float)(at * 37 % 251 + 1);
+}
+
+static void sample_check(
+    const struct dataset *d, const struct batch *b, int at, int sample, struct cut cut) {
+    int h = d->side ? d->side : TALL, w = d->side ? d->side : WIDE;
+    const float *x = b->x + at * h * w * COLORS;
+    cr_assert(b->label[at] == sample);
+    for (int i = 0; i < h * w * COLORS; i++) {
+        float want = pixel_wanted(d, sample, cut, i / COLORS / w, i / COLORS % w, i % COLORS);
+        cr_assert(x[i] == want, "float %d is %g, not %g", i, (double)x[i], (double)want);
+    }
+}
+
+static const struct {
+    int side, crop, flip;
+} cuts[] = {{0, 0, 1}, {0, 2, 0}, {3, 0, 0}, {4, 1, 1}, {5, 0, 1}, {1, 9, 1}, {0, 7, 1}};
+enum { CUTS = sizeof cuts / sizeof *cuts };
+
+Test(loader, samples_are_cut_out_and_mirrored_as_their_draw_says) {
+    for (int k = 0; k < CUTS; k++) {
+        struct dataset *d = images_make(cuts[k].side);
+        struct arena arena = {0};
+        struct loader_settings set = {.seed = 9, .rank = 1, .workers = 2, .batch = 5};
+        set.crop = cuts[k].crop;
+        set.flip = cuts[k].flip;
+        struct loader *l = open_well(d, &set, &arena);
+        struct feeder *f; /* the bits do not depend on who fills */
+        uint64_t drawn = 0;
+        cr_assert(feeder_open(&f, k % 3) == STATUS_OK && feeder_add(f, l) == STATUS_OK);
+        for (int times = 0; times < 40; times++) {
+            const struct batch *b = loader_next(l, NULL);
+            for (int i = 0; i < b->n; i++, drawn++) {
+                int sample = (int)loader_pick(&set, IMAGES, drawn);
+                sample_check(d, b, i, sample, loader_cut(&set, d, drawn));
+            }
+        }
+        feeder_close(f);
+        loader_close(l);
+        arena_close(&arena);
+        set_free(d);
+    }
+}
+
+/* Every place and both ways, about equally often: 5 deviations of a count of n at rate 1/of. */
+static void counts_check(const int *count, int of, int n) {
+    double mean = (double)n / of, deviation = sqrt(mean * (1 - 1.0 / of));
+    for (int i = 0; i < of; i++)
+        cr_assert(fabs(count[i] - mean) <= 5 * deviation + 1e-9, "%d: %d of %d", i, count[i], n);
+}
+
+Test(loader, all_places_and_both_ways_are_drawn_alike_and_by_each_worker_anew) {
+    enum { DRAWS = 20000 };
+    for (int k = 0; k < CUTS; k++) {
+        struct dataset *d = images_make(cuts[k].side);
+        struct loader_settings set = {.seed = 9, .rank = 0, .workers = 2, .batch = 5};
+        set.crop = cuts[k].crop;
+        set.flip = cuts[k].flip;
+        struct loader_settings other = set;
+        other.rank = 1;
+        int h = cuts[k].side ? cuts[k].side : TALL, w = cuts[k].side ? cuts[k].side : WIDE;
+        int tops = TALL - h + 2 * set.crop + 1, lefts = WIDE - w + 2 * set.crop + 1;
+        int top[64] = {0}, left[64] = {0}, flip[2] = {0}, alike = 0;
+        for (uint64_t i = 0; i < DRAWS; i++) {
+            struct cut cut = loader_cut(&set, d, i), theirs = loader_cut(&other, d, i);
+            cr_assert(cut.top >= -set.crop && cut.top < tops - set.crop);
+            cr_assert(cut.left >= -set.crop && cut.left < lefts - set.crop);
+            top[cut.top + set.crop]++;
+            left[cut.left + set.crop]++;
+            flip[cut.flip]++;
+            alike += cut.top == theirs.top && cut.left == theirs.left && cut.flip == theirs.flip;
+        }
+        int ways = tops * lefts * (set.flip ? 2 : 1);
+        counts_check(top, tops, DRAWS);
+        counts_check(left, lefts, DRAWS);
+        counts_check(flip, set.flip ? 2 : 1, DRAWS);
+        cr_assert(ways == 1 || alike < DRAWS * 3 / 4, "%d of %d", alike, ways);
+        set_free(d);
+    }
+}
+
+Test(loader, what_is_judged_is_the_middle_and_not_mirrored) {
+    static const int sides[] = {0, 1, 3, 4, 5};
+    for (int k = 0; k < 5; k++) {
+        struct dataset *d = images_make(sides[k]);
+        float x[IMAGES * TALL * WIDE * COLORS];
+        int label[IMAGES];
+        struct batch b = {.x = x, .label = label};
+        int h = sides[k] ? sides[k] : TALL, w = sides[k] ? sides[k] : WIDE;
+        struct cut middle = {(TALL - h) / 2, (WIDE - w) / 2, 0};
+        dataset_batch(d, &d->train, 2, 4, &b);
+        for (int i = 0; i < 4; i++) sample_check(d, &b, i, i + 2, middle);
+        dataset_sample(d, &d->train, 6, 3, &b);
+        sample_check(d, &b, 3, 6, middle);
+        set_free(d);
+    }
 }
 
 /* ---- batches ---- */

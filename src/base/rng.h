@@ -24,6 +24,7 @@ enum rng_salt {
     RNG_SPLIT,     /* which samples are held out */
     RNG_TARGET,    /* the quadratic's targets; id: the shard */
     RNG_SYNTHETIC, /* synthetic images; id: prototypes, noise or labels */
+    RNG_AUGMENT,   /* crops and flips of samples; id: the worker */
     RNG_STATISTICS /* which samples batch norm's statistics are taken of again */
 };
 

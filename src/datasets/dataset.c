@@ -300,6 +300,13 @@ static enum status synthetic_parts_read(
     return STATUS_OK;
 }
 
+static enum status side_check(const struct samples *s, const struct dataset_settings *set) {
+    if (set->side <= s->h && set->side <= s->w) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "data.side = %d: crops of %d x %d do not fit the images of %s, %d x %d", set->side,
+        set->side, set->side, set->name, s->h, s->w);
+}
+
 static enum status dataset_read(struct dataset *d, const struct dataset_settings *set) {
     char folder[PATH_MAX] = "the seed";
     int at, split = set->holdout > 0;
@@ -315,6 +322,8 @@ static enum status dataset_read(struct dataset *d, const struct dataset_settings
         TRY(files_read(d, set, &recipes[at], folder, &split));
     }
     if (split) TRY(samples_split(d, set));
+    TRY(side_check(&d->train, set));
+    d->side = set->side;
     values_compute(d, set->normalize);
     log_info("%s: %d samples of %d x %d x %d to train on, %d %s, from %s", d->name, d->train.n,
         d->train.h, d->train.w, d->train.c, d->test.n,

@@ -24,6 +24,7 @@ struct samples {
 struct dataset {
     char name[32];
     struct samples train, test;
+    int side; /* batches hold side x side pixels of each image; 0: all */
     /* byte b of channel c becomes value[c * 256 + b] */
     float value[DATASET_CHANNELS * 256];
 };
@@ -48,12 +49,17 @@ struct dataset_settings {
                             the set's own test part (digits has none: a fifth is held out) */
     uint32_t seed;    /* names which samples are held out, and what is drawn */
     struct synthetic_settings synthetic; /* read where that is the set */
+    int side;                            /* 0: images as they are; else no larger than these */
 };
 
 /* Reads both parts. Says on the log what was read from where, and where a set lacks its own test
  * part (digits; CIFAR-10 without test_batch.bin: batch 5 is judged and not trained on). */
 enum status dataset_open(struct dataset **out, const struct dataset_settings *set);
 void dataset_close(struct dataset *d);
+
+/* A sample's height and width in a batch. */
+static inline int dataset_h(const struct dataset *d) { return d->side ? d->side : d->train.h; }
+static inline int dataset_w(const struct dataset *d) { return d->side ? d->side : d->train.w; }
 
 /* The names that dataset_open knows, until NULL, for the help. */
 extern const char *const dataset_names[];

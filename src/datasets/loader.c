@@ -85,23 +85,92 @@ static void pixels_convert(
     }
 }
 
-static void sample_convert(
-    const struct dataset *d, const struct samples *part, size_t i, struct batch *out, size_t at) {
+static size_t floats_of(const struct dataset *d) {
+    return (size_t)dataset_h(d) * (size_t)dataset_w(d) * (size_t)d->train.c;
+}
+
+static void row_flip(float *x, int w, size_t c) {
+    for (float *end = x + ((size_t)w - 1) * c; x < end; x += c, end -= c) {
+        for (size_t k = 0; k < c; k++) {
+            float left = x[k];
+            x[k] = end[k];
+            end[k] = left;
+        }
+    }
+}
+
+static int between(int a, int least, int most) { return a < least ? least : a > most ? most : a; }
+
+/* One row of a sample: columns left .. left + w - 1 of an image's row, zero where it has none. */
+static void row_convert(const struct dataset *d, const struct samples *part, float *x,
+    const uint8_t *row, const struct cut *cut) {
+    int w = dataset_w(d), from = between(-cut->left, 0, w);
+    int to = between(part->w - cut->left, from, w);
+    size_t c = (size_t)part->c;
+    memset(x, 0, (size_t)from * c * sizeof *x);
+    if (from < to) {
+        pixels_convert(x + (size_t)from * c, row + (size_t)(cut->left + from) * c, d->value,
+            (size_t)(to - from) * c, c);
+    }
+    memset(x + (size_t)to * c, 0, (size_t)(w - to) * c * sizeof *x);
+    if (cut->flip) row_flip(x, w, c);
+}
+
+static void sample_cut(const struct dataset *d, const struct samples *part, const uint8_t *image,
+    const struct cut *cut, float *x) {
+    size_t floats = (size_t)dataset_w(d) * (size_t)part->c;
+    for (int i = 0; i < dataset_h(d); i++, x += floats) {
+        int y = cut->top + i;
+        if (y < 0 || y >= part->h) {
+            memset(x, 0, floats * sizeof *x);
+        } else {
+            row_convert(d, part, x, image + (size_t)y * (size_t)part->w * (size_t)part->c, cut);
+        }
+    }
+}
+
+/* Sample i, to place `at` of a batch; cut NULL: the whole image. */
+static void sample_convert(const struct dataset *d, const struct samples *part, size_t i,
+    const struct cut *cut, struct batch *out, size_t at) {
     size_t image = (size_t)part->h * (size_t)part->w * (size_t)part->c;
-    pixels_convert(out->x + at * image, part->pixels + i * image, d->value, image, (size_t)part->c);
+    const uint8_t *pixels = part->pixels + i * image;
+    float *x = out->x + at * floats_of(d);
+    if (cut) {
+        sample_cut(d, part, pixels, cut, x);
+    } else {
+        pixels_convert(x, pixels, d->value, image, (size_t)part->c);
+    }
     out->label[at] = part->labels[i];
+}
+
+/* Of the places that a crop of `size` has along `whole` pixels and the zeros around them, all are
+ * equally likely. */
+static int place_draw(uint32_t word, int whole, int size, int zeros) {
+    return (int)rng_below(word, (uint32_t)(whole + 2 * zeros - size + 1)) - zeros;
+}
+
+struct cut loader_cut(const struct loader_settings *set, const struct dataset *d, uint64_t i) {
+    const struct rng_key key = {set->seed, RNG_AUGMENT, (uint32_t)set->rank};
+    uint32_t word[4];
+    rng_block(key, i, word);
+    return (struct cut){
+        .top = place_draw(word[0], d->train.h, dataset_h(d), set->crop),
+        .left = place_draw(word[1], d->train.w, dataset_w(d), set->crop),
+        .flip = set->flip && word[2] >> 31,
+    };
 }
 
 void dataset_sample(
     const struct dataset *d, const struct samples *part, int i, int at, struct batch *out) {
     ASSERT(i >= 0 && i < part->n && at >= 0);
-    sample_convert(d, part, (size_t)i, out, (size_t)at);
+    struct cut middle = {(part->h - dataset_h(d)) / 2, (part->w - dataset_w(d)) / 2, 0};
+    sample_convert(d, part, (size_t)i, d->side ? &middle : NULL, out, (size_t)at);
 }
 
 void dataset_batch(
     const struct dataset *d, const struct samples *part, int from, int n, struct batch *out) {
     ASSERT(from >= 0 && n >= 0 && n <= part->n - from);
-    for (int i = 0; i < n; i++) sample_convert(d, part, (size_t)from + (size_t)i, out, (size_t)i);
+    for (int i = 0; i < n; i++) dataset_sample(d, part, from + i, i, out);
     out->n = n;
 }
 
@@ -111,9 +180,12 @@ void dataset_batch(
 static void slot_fill(struct loader *l, struct slot *slot, uint64_t number) {
     const struct samples *part = &l->data->train;
     uint64_t size = (uint64_t)l->set.batch, first = l->from + number * size;
+    int cuts = l->data->side || l->set.crop || l->set.flip;
     for (uint64_t i = 0; i < size; i++) {
         uint32_t sample = loader_pick(&l->set, (uint32_t)part->n, first + i);
-        sample_convert(l->data, part, sample, &slot->batch, (size_t)i);
+        struct cut cut;
+        if (cuts) cut = loader_cut(&l->set, l->data, first + i);
+        sample_convert(l->data, part, sample, cuts ? &cut : NULL, &slot->batch, (size_t)i);
     }
     atomic_store_explicit(&slot->word, slot_word(number, SLOT_READY), memory_order_release);
 }
@@ -184,9 +256,9 @@ void loader_seek(struct loader *l, uint64_t drawn) {
 }
 
 /* Writes to the memory at once: a page belongs to the node of the thread that writes first. */
-static enum status batch_open(struct batch *b, const struct samples *s, int n, struct arena *a) {
-    size_t image = (size_t)s->h * (size_t)s->w * (size_t)s->c;
-    size_t x_bytes = (size_t)n * image * sizeof *b->x, label_bytes = (size_t)n * sizeof *b->label;
+static enum status batch_open(struct batch *b, const struct dataset *d, int n, struct arena *a) {
+    size_t x_bytes = (size_t)n * floats_of(d) * sizeof *b->x,
+           label_bytes = (size_t)n * sizeof *b->label;
     b->x = arena_take(a, x_bytes);
     b->label = arena_take(a, label_bytes);
     if (!b->x || !b->label) {
@@ -217,7 +289,7 @@ enum status loader_open(struct loader **out, const struct dataset *d,
     l->data = d;
     l->set = *set;
     for (int i = 0; i < LOADER_RING; i++) {
-        TRY(batch_open(&l->slots[i].batch, &d->train, set->batch, arena));
+        TRY(batch_open(&l->slots[i].batch, d, set->batch, arena));
     }
     loader_seek(l, 0);
     *out = l;

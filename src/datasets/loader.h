@@ -1,5 +1,9 @@
 /* loader.h -- one worker's batches: which samples, in which order, as floats.
  *
+ * A sample drawn to learn from may be cut out of its image, which zeros surround, at a place that
+ * is drawn, and mirrored; what is drawn is named by the seed, the worker and the draw. A sample that
+ * is judged is cut out of the middle and never mirrored.
+ *
  * What a batch holds depends on the settings and on how many samples the worker drew before, not
  * on time or threads: a feeder may fill batches in the background, and where it has not, the
  * worker fills its own.
@@ -24,10 +28,12 @@ struct loader_settings {
     int sampling;  /* enum loader_sampling */
     int reshuffle; /* shards: 1: all are cut anew, alike on all workers, at each pass;
                       0: a worker keeps its samples and only their order changes */
+    int crop;      /* pixels of zeros around an image, of which crops are taken */
+    int flip;      /* 1: every other sample is mirrored, left to right */
 };
 
 struct batch {
-    float *x;   /* (B, h, w, c), normalized */
+    float *x;   /* (B, h, w, c), normalized; h and w are dataset_h and dataset_w */
     int *label; /* (B) */
     int n;      /* B */
 };
@@ -56,7 +62,15 @@ void loader_seek(struct loader *l, uint64_t drawn);
 /* Which sample of the training part the worker draws i-th (0-based). Exposed for the tests. */
 uint32_t loader_pick(const struct loader_settings *set, uint32_t samples, uint64_t i);
 
-/* Sample i of a part, to place `at` of a batch. */
+/* How a sample is cut out of its image: where its first pixel is, and whether it is mirrored. */
+struct cut {
+    int top, left, flip;
+};
+
+/* The cut of the worker's i-th draw. Exposed for the tests. */
+struct cut loader_cut(const struct loader_settings *set, const struct dataset *d, uint64_t i);
+
+/* Sample i of a part, its middle, to place `at` of a batch. */
 void dataset_sample(
     const struct dataset *d, const struct samples *part, int i, int at, struct batch *out);
 

@@ -13,7 +13,7 @@
 /* Groups "data" and "model"; "synthetic" is of datasets/synthetic.h. */
 struct data_options {
     char set[32], path[256];
-    int batch, sampling, reshuffle, normalize, threads;
+    int batch, sampling, reshuffle, normalize, threads, side, crop, flip;
     float holdout;
 };
 
@@ -64,6 +64,13 @@ static const struct option data_options[] = {
         "standard|unit: each channel to mean 0 and deviation 1, or to 0 .. 1", NULL},
     {"holdout", OPTION_REAL, offsetof(struct data_options, holdout), 0, 0, 0.9,
         "share of the training part that is judged instead of the test part", NULL},
+    {"side", OPTION_INT, offsetof(struct data_options, side), 0, 0, 4096,
+        "learn from crops of side x side, at random places; the middle is judged; 0: whole images",
+        NULL},
+    {"crop", OPTION_INT, offsetof(struct data_options, crop), 0, 0, 64,
+        "learn from random crops of images with so many pixels of zeros around them; 0: off", NULL},
+    {"flip", OPTION_INT, offsetof(struct data_options, flip), 0, 0, 1,
+        "1 mirrors every other sample that is learned from, left to right", NULL},
     {"threads", OPTION_INT, offsetof(struct data_options, threads), -1, -1, 64,
         "threads that load in the background; -1: one, where a core is spare", NULL},
     {0},
@@ -94,6 +101,8 @@ static struct loader_settings loading(const struct classify *t, int rank) {
         .batch = t->data.batch,
         .sampling = t->data.sampling,
         .reshuffle = t->data.reshuffle,
+        .crop = t->data.crop,
+        .flip = t->data.flip,
     };
 }
 
@@ -109,6 +118,7 @@ static enum status classify_open(struct task *base, const struct task_setup *set
         .path = t->data.path,
         .normalize = t->data.normalize,
         .holdout = t->data.holdout,
+        .side = t->data.side,
         .seed = setup->seed,
         .synthetic = t->synthetic,
     };
@@ -116,7 +126,7 @@ static enum status classify_open(struct task *base, const struct task_setup *set
     const struct loader_settings each = loading(t, 0);
     TRY(loader_check(t->dataset, &each));
     const struct samples *train = &t->dataset->train;
-    struct shape in = {train->h, train->w, train->c};
+    struct shape in = {dataset_h(t->dataset), dataset_w(t->dataset), train->c};
     TRY(model_open(&t->model, t->layers.layers, in, train->classes));
     if (t->data.threads < 0) t->data.threads = setup->spare_threads > 0;
     TRY(feeder_open(&t->feeder, t->data.threads));
