@@ -128,6 +128,17 @@ Test(model, a_residual_has_a_shortcut_where_its_body_changes_the_shape) {
     model_close(m);
 }
 
+/* A stride of 2 gives 2 of 4 rows, but 5 of 9 columns. */
+Test(model, a_shortcut_must_fit_both_ways) {
+    struct model *m;
+    cr_assert(model_open(&m, "tanh, residual (maxpool 2), dense 10", (struct shape){4, 9, 1}, 10) ==
+              STATUS_BAD_CONFIG);
+    cr_assert(strstr(fail_message(), "makes 2 x 4 x 1 of 4 x 9 x 1"), "%s", fail_message());
+    m = open_or_die("tanh, residual (maxpool 2), dense 10", (struct shape){4, 8, 1}, 10);
+    cr_assert(m->layer[3].shortcut && m->layer[3].stride == 2);
+    model_close(m);
+}
+
 Test(model, a_batch_norm_has_buffers_and_one_on_the_shortcut_where_the_body_has_one) {
     struct model *m =
         open_or_die("conv 4 3 same nobias, batchnorm, relu, residual ( conv 70 3 same "

@@ -345,8 +345,9 @@ static enum status model_take(struct model *m, const char *layers) {
     m->layer = arena_take(&m->arena, most * sizeof *m->layer);
     m->part = arena_take(&m->arena, most * LAYER_PARTS * sizeof *m->part);
     m->buffer = arena_take(&m->arena, most * LAYER_BUFFERS * sizeof *m->buffer);
-    if (!m->line || !m->layer || !m->part || !m->buffer)
+    if (!m->line || !m->layer || !m->part || !m->buffer) {
         return fail(STATUS_FAILED, "no memory for a model");
+    }
     memcpy(m->line, line, size);
     return STATUS_OK;
 }

@@ -54,8 +54,9 @@ static size_t net_plan(
     }
     float *floats[DACTS + 2];
     const size_t sizes[] = {dact, dact, m->residuals ? dact : 0, scratch, workspace};
-    for (int i = 0; i < DACTS + 2; i++)
+    for (int i = 0; i < DACTS + 2; i++) {
         floats[i] = slab_take(base, &used, sizes[i] * sizeof(float));
+    }
     if (n) {
         for (int i = 0; i < DACTS; i++) n->dact[i] = floats[i];
         n->scratch = floats[DACTS];
