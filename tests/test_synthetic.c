@@ -147,7 +147,7 @@ Test(synthetic, what_is_learned_from_one_part_holds_in_the_other) {
         }
     }
     for (int i = 0; i < d->test.n; i++) {
-        double best = INFINITY;
+        double best = (double)INFINITY;
         int nearest = -1;
         for (int c = 0; c < 10; c++) {
             double far = 0;
