@@ -61,20 +61,19 @@ static float adam_part(float log_beta, uint32_t number) {
 }
 
 static void adam_share(size_t from, size_t to, float *x, float *m, float *s, const float *g,
-    float beta1, float beta2, float inside, float outside, float part1, float part2, float eta) {
+    float beta1, float beta2, float inside, float outside, float up, float down) {
 #pragma omp simd
     for (size_t i = from; i < to; i++) {
         m[i] = beta1 * m[i] + (1 - beta1) * g[i];
         s[i] = beta2 * s[i] + (1 - beta2) * (g[i] * g[i]);
-        x[i] = x[i] - eta * (m[i] / part1 / (sqrtf(s[i] / part2 + inside) + outside));
+        x[i] = x[i] - up * (m[i] / (sqrtf(down * s[i] + inside) + outside));
     }
 }
 
 void host_adam(struct stream *q, float *x, float *m, float *s, const float *g, float beta1,
     float beta2, float inside, float outside, const struct step *step, size_t n) {
     if (q->failed != STATUS_OK) return;
-    float part1 = adam_part((float)log((double)beta1), step->number);
-    float part2 = adam_part((float)log((double)beta2), step->number);
-    SHARE(q, n, LINE, n, adam_share, x, m, s, g, beta1, beta2, inside, outside, part1, part2,
-        step->rate);
+    float up = step->rate / adam_part((float)log((double)beta1), step->number);
+    float down = 1 / adam_part((float)log((double)beta2), step->number);
+    SHARE(q, n, LINE, n, adam_share, x, m, s, g, beta1, beta2, inside, outside, up, down);
 }

@@ -58,12 +58,12 @@ static __device__ float adam_part(float log_beta, uint32_t number) {
 static __global__ void adam_kernel(float *x, float *m, float *s, const float *g, float beta1,
     float beta2, float inside, float outside, float log1, float log2, const struct step *step,
     size_t n) {
-    float eta = step->rate;
-    float part1 = adam_part(log1, step->number), part2 = adam_part(log2, step->number);
+    float up = step->rate / adam_part(log1, step->number);
+    float down = 1 / adam_part(log2, step->number);
     FOR_EACH (i, n) {
         m[i] = beta1 * m[i] + (1 - beta1) * g[i];
         s[i] = beta2 * s[i] + (1 - beta2) * (g[i] * g[i]);
-        x[i] = x[i] - eta * (m[i] / part1 / (sqrtf(s[i] / part2 + inside) + outside));
+        x[i] = x[i] - up * (m[i] / (sqrtf(down * s[i] + inside) + outside));
     }
 }
 
