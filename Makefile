@@ -40,7 +40,9 @@ has_criterion := $(call have,criterion/criterion.h,criterion_initialize(),-lcrit
 endif
 
 # ---- flags --------------------------------------------------------------------------------------
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes \
+# Static functions pass vectors of 16 floats by value: how narrower processors do that is nobody's
+# business but the compiler's, hence -Wno-psabi.
+WARNINGS := -Wno-psabi -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wdouble-promotion -Wstrict-prototypes \
             -Wmissing-prototypes -Wwrite-strings -Wvla -Wundef -Wpointer-arith -Wcast-qual -Wformat=2 \
             $(if $(has_openmp),,-Wno-unknown-pragmas) $(if $(WERROR),-Werror)
 OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ffp-contract=off \
