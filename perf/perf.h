@@ -55,7 +55,8 @@ static inline void perf_header(const char *name, int cores) {
         if (sscanf(line, "model name : %127[^\n]", cpu) == 1) break;
     }
     if (f) fclose(f);
-    printf("# perf %s  commit %s  %s, %d cores  compiler %s\n", name, PERF_COMMIT, cpu, cores, __VERSION__);
+    printf("# perf %s  commit %s  %s, %d cores  compiler %s\n", name, PERF_COMMIT, cpu, cores,
+        __VERSION__);
 }
 
 #endif

@@ -41,6 +41,7 @@ static void stop_after(double seconds) {
 
 static void keep_end(void *with, const struct worker *w) {
     struct ends *ends = with;
+    free(ends->x[w->rank]); /* of the piece before */
     ends->n[w->rank] = w->x.n;
     ends->x[w->rank] = malloc(w->x.n * sizeof(float));
     if (ends->x[w->rank]) memcpy(ends->x[w->rank], w->x.at, w->x.n * sizeof(float));
