@@ -146,6 +146,7 @@ __attribute__((format(printf, 3, 4))) static inline void run_words(
         .strategies = list,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .finished = runs_finished,
         .with = seen,
         .quiet = 1};

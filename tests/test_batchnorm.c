@@ -58,6 +58,7 @@ static struct run_result train(const char *words, struct ends *e) {
         .strategies = strategies,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .finished = look,
         .with = e};
     cr_assert(run_train(&setup, &result) == STATUS_OK, "%s", fail_message());

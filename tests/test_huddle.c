@@ -135,7 +135,7 @@ static const struct mistake mistakes[] = {
     {{"train", "task=clasify"}, 2, {"no task \"clasify\"", "did you mean \"classify\""}},
     {{"train", "schedule.use=stepp"}, 2, {"schedule.use", "no schedule \"stepp\""}},
     {{"train", "data.set=minst"}, 2, {"'minst'", "mnist"}},
-    {{"train", "devices=cuda:0"}, 2, {"cuda:0", "run.devices=host"}},
+    {{"train", "devices=abacus"}, 2, {"run.devices = abacus", "host"}},
     {{"trian"}, 2, {"no command \"trian\"", "did you mean \"huddle train\""}},
     {{"help", "esgd"}, 2, {"no help on \"esgd\"", "did you mean \"huddle help easgd\""}},
     /* values */

@@ -34,6 +34,7 @@ Test(readme, the_example_strategy_is_local_sgd) {
         .strategies = list,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .finished = keep,
         .quiet = 1};
     cr_assert_eq(run_train(&setup, &result), STATUS_OK, "%s", fail_message());

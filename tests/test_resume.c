@@ -174,6 +174,7 @@ static enum status go(
         .strategies = list,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .finished = runs_finished,
         .with = seen,
         .quiet = 1,

@@ -23,6 +23,7 @@ static enum status run_with(const struct settings *settings, int resume) {
         .strategies = strategies,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .resume = resume,
         .interrupt = &interrupted,
     };

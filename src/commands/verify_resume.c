@@ -112,6 +112,7 @@ static enum status verify(struct settings *settings, const char *folder) {
         .strategies = strategies,
         .schedules = base_schedules,
         .tasks = tasks,
+        .devices = devices,
         .finished = keep_end,
         .with = &whole,
         .quiet = 1,

@@ -58,6 +58,8 @@ struct device {
 
 extern const struct device_ops device_host;
 
+extern const struct device_ops *const devices[]; /* until NULL, the fastest first; devices.c */
+
 enum status device_open(struct device **out, const struct device_ops *ops, int index, int threads);
 void device_close(struct device *d); /* NULL is fine, as everywhere here */
 enum status device_alloc(struct device *d, void **at, size_t bytes);

@@ -1,255 +1,16 @@
 #include "run.h"
 
 #include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "devices/openmp.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
 
-const struct option run_options[] = {
-    {"name", OPTION_TEXT, offsetof(struct run_settings, name), 0, 0, 64,
-        "its folder; \"\": the strategy and a number", ""},
-    {"folder", OPTION_TEXT, offsetof(struct run_settings, folder), 0, 0, 256, "where runs are kept",
-        "runs"},
-    {"task", OPTION_TEXT, offsetof(struct run_settings, task), 0, 0, 32,
-        "where gradients come from: classify or quadratic", "classify"},
-    {"strategy", OPTION_TEXT, offsetof(struct run_settings, strategy), 0, 0, 32,
-        "who learns from whom; `huddle help strategies`", "easgd"},
-    {"devices", OPTION_TEXT, offsetof(struct run_settings, devices), 0, 0, 64,
-        "where workers compute: host", "host"},
-    {"workers", OPTION_INT, offsetof(struct run_settings, workers), 4, 1, TEAM_MOST,
-        "replicas that learn side by side", NULL},
-    {"seed", OPTION_INT, offsetof(struct run_settings, seed), 1, 0, 2147483647,
-        "names every random number of the run", NULL},
-    {"order", OPTION_CHOICE, offsetof(struct run_settings, order), ORDER_FREE, 0, 1,
-        "free|fixed: workers meet as they come, or in one order that gives the same bits again",
-        NULL},
-    {"max_lag", OPTION_INT, offsetof(struct run_settings, max_lag), 4, 0, 1e9,
-        "rounds that the fastest may be ahead; 0: any number", NULL},
-    {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 40, 0, 1e9,
-        "stop after; an epoch is samples drawn by all over the set's size; 0: no limit", NULL},
-    {"steps", OPTION_INT, offsetof(struct run_settings, steps), 0, 0, 2e9,
-        "stop after so many steps, mean over the workers; 0: no limit", NULL},
-    {"seconds", OPTION_REAL, offsetof(struct run_settings, seconds), 0, 0, 1e9,
-        "stop after so many seconds of training; 0: no limit", NULL},
-    {"target", OPTION_REAL, offsetof(struct run_settings, target), 0, 0, 1,
-        "stop at this accuracy; 0: no limit", NULL},
-    {"eval_every", OPTION_REAL, offsetof(struct run_settings, eval_every), 5, 1e-6, 1e9,
-        "epochs from evaluation to evaluation", NULL},
-    {"save_every", OPTION_REAL, offsetof(struct run_settings, save_every), 0, 0, 1e9,
-        "epochs from saved state to saved state, at the evaluation that follows; 0: each", NULL},
-    {"keep", OPTION_INT, offsetof(struct run_settings, keep), 2, 1, 1000, "saved states to keep",
-        NULL},
-    {"judge", OPTION_CHOICE, offsetof(struct run_settings, judge), 0, 0, 1,
-        "answer|replica: evaluate the strategy's answer, or the first worker's own replica", NULL},
-    {"batchnorm", OPTION_CHOICE, offsetof(struct run_settings, batchnorm), 0, 0, 2,
-        "recompute|average|local: what is judged has statistics of its own, taken anew; the mean "
-        "of "
-        "the workers'; or the first worker's",
-        NULL},
-    {"batchnorm_samples", OPTION_INT, offsetof(struct run_settings, batchnorm_samples), 2048, 1,
-        1e9, "recompute: training samples that they are taken of, by all workers", NULL},
-    {0},
-};
-
-const struct option topology_options[] = {
-    {"threads", OPTION_INT, offsetof(struct run_settings, threads), 0, 0, 1024,
-        "cores for each worker; 0: as many as there are for all", NULL},
-    {"bind", OPTION_INT, offsetof(struct run_settings, bind), 1, 0, 1,
-        "1 binds workers to cores, 0 leaves them to the system", NULL},
-    {0},
-};
-
-const struct option optimizer_options[] = {
-    {"kind", OPTION_CHOICE, offsetof(struct optimizer_settings, kind), OPTIMIZER_SGD, 0, 4,
-        "sgd|momentum|nesterov|rmsprop|adam: Nesterov's takes the gradient at x + momentum v",
-        NULL},
-    {"momentum", OPTION_REAL, offsetof(struct optimizer_settings, momentum), 0.9, 0, 1,
-        "delta, of momentum and nesterov", NULL},
-    {"decay", OPTION_REAL, offsetof(struct optimizer_settings, decay), 0, 0, 1e3,
-        "lambda: weight decay, lambda x added to the gradient", NULL},
-    {"rho", OPTION_REAL, offsetof(struct optimizer_settings, rho), 0.99, 0, 0.999999,
-        "of rmsprop: how much of the mean square is kept at each step", NULL},
-    {"beta1", OPTION_REAL, offsetof(struct optimizer_settings, beta1), 0.9, 0, 0.999999,
-        "of adam: how much of the mean gradient is kept at each step", NULL},
-    {"beta2", OPTION_REAL, offsetof(struct optimizer_settings, beta2), 0.999, 0, 0.999999,
-        "of adam: how much of the mean square is kept at each step", NULL},
-    {"epsilon", OPTION_REAL, offsetof(struct optimizer_settings, epsilon), 1e-8, 1e-20, 1e3,
-        "of rmsprop and adam: keeps the divisor from 0", NULL},
-    {"epsilon_form", OPTION_CHOICE, offsetof(struct optimizer_settings, epsilon_form),
-        EPSILON_OUTSIDE, 0, 1,
-        "outside|inside: rmsprop and adam divide by sqrt(s) + epsilon, or by sqrt(s + epsilon)",
-        NULL},
-    {0},
-};
-
-/* ---- a worker --------------------------------------------------------------------------------- */
-
-/* Before anything is touched: memory belongs to the node of whoever writes first. */
-static void settle_down(struct run *run, const struct crew *c) {
-    const struct place *place = &run->place[c->seat.w.rank];
-    log_name("worker %d", c->seat.w.rank);
-    if (run->set.bind && topology_bind(run->machine, place) != STATUS_OK) {
-        log_warn("%s; going on unbound", fail_message());
-    }
-    openmp_settle(place->threads);
-}
-
-/* What a model has beside its parameters; most have nothing. */
-static enum status claim_buffers(struct run *run, struct crew *c) {
-    struct worker *w = &c->seat.w;
-    size_t n = run->task->buffers;
-    if (n == 0) return STATUS_OK;
-    TRY(worker_vec(w, "b", &w->b, n, STATE));
-    TRY(worker_vec(w, "judged_b", &c->judged_b, n, SCRATCH));
-    stream_copy(w->q, w->b.at, run->x0.at + run->x0.n, n * sizeof(float));
-    c->seat.learner->b = w->b;
-    return STATUS_OK;
-}
-
-static enum status claim_vectors(struct run *run, struct crew *c) {
-    struct seat *s = &c->seat;
-    struct worker *w = &s->w;
-    size_t n = run->task->floats;
-    TRY(worker_vec(w, "x", &w->x, n, STATE));
-    TRY(worker_vec(w, "g", &w->g, n, SCRATCH));
-    if (run->set.judge) TRY(worker_vec(w, "shown", &c->shown, n, SCRATCH));
-    TRY(device_alloc(s->device, (void **)&s->step, sizeof *s->step));
-    TRY(optimizer_open(&s->optimizer, run->optimizer, s->device, n));
-    for (int i = 0; i < s->optimizer.vecs; i++) {
-        const struct optimizer_vec *v = &s->optimizer.vec[i];
-        s->claim[s->claims++] = (struct claim){v->name, v->state ? STATE : SCRATCH, v->v};
-    }
-    stream_copy(w->q, w->x.at, run->x0.at, n * sizeof(float));
-    TRY(claim_buffers(run, c));
-    return stream_sync(w->q);
-}
-
-static enum status take_seat(struct run *run, struct crew *c) {
-    struct seat *s = &c->seat;
-    struct worker *w = &s->w;
-    const struct strategy_ops *ops = run->strategy->ops;
-    settle_down(run, c);
-    TRY(device_open(&s->device, &device_host, 0, run->place[w->rank].threads));
-    TRY(stream_open(&w->q, s->device));
-    TRY(run->task->ops->learner_open(
-        run->task, &s->learner, w->rank, w->q, state_drawn(run, w->rank)));
-    TRY(claim_vectors(run, c));
-    if (ops->local_size) {
-        w->mine = calloc(1, ops->local_size);
-        if (!w->mine) return fail(STATUS_FAILED, "no memory for worker %d", w->rank);
-    }
-    if (ops->join) TRY(ops->join(run->strategy, w));
-    if (run->numbers) TRY(state_restore(run, c));
-    return STATUS_OK;
-}
-
-/* A loss this many times the first (or 1, if that was less) does not come back. */
-static const double EXPLODED = 1e6;
-
-/* The mean training loss of the round; training on from one that is lost is no use. */
-static enum status watch_loss(struct run *run, struct crew *c, double before) {
-    struct seat *s = &c->seat;
-    double loss = s->learner->task->ops->loss(s->learner), samples = s->samples - before;
-    if (!(samples > 0)) return STATUS_OK;
-    c->loss_sum += loss * samples;
-    c->losses += samples;
-    atomic_store_explicit(&run->shown_loss, loss, memory_order_relaxed);
-    if (!(c->first_loss > 0)) c->first_loss = loss;
-    if (loss <= EXPLODED * fmax(c->first_loss, 1)) return STATUS_OK; /* false for NaN */
-    return fail(STATUS_DIVERGED,
-        "the run diverges, its training loss is %g after %ld steps: a lower schedule.rate may help",
-        loss, s->w.steps);
-}
-
-static enum status train(struct run *run, struct crew *c) {
-    struct worker *w = &c->seat.w;
-    count_from_here(run, &c->seat);
-    if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
-    enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
-    if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
-    team_part(run->team, w->rank);
-    TRY(begun);
-    while (!run->stop) {
-        double before = c->seat.samples;
-        team_start_round(run->team, w->rank);
-        TRY(run->strategy->ops->round(run->strategy, w));
-        TRY(stream_sync(w->q));
-        if (team_broken(run->team)) return STATUS_STOPPED;
-        TRY(watch_loss(run, c, before));
-        w->round++;
-        if (team_end_round(run->team, w->rank)) TRY(evaluate_answer(run, c));
-        if (team_broken(run->team)) return STATUS_STOPPED;
-    }
-    if (run->setup->finished) run->setup->finished(run->setup->with, w);
-    return STATUS_OK;
-}
-
-static void *work(void *arg) {
-    struct crew *c = arg;
-    struct run *run = c->run;
-    c->end = take_seat(run, c);
-    if (c->end == STATUS_OK) c->end = train(run, c);
-    if (c->end != STATUS_OK) {
-        snprintf(c->why, sizeof c->why, "%s", fail_message());
-        if (c->end != STATUS_STOPPED) team_break(run->team, c->seat.w.rank);
-    }
-    team_leave(run->team, c->seat.w.rank);
-    return NULL;
-}
-
-/* What has been done so far, as far as it decides when to gather. Workers that meet do the same
- * rounds: what one did, all do by the end of it, and whoever comes first stops all at this round. */
-struct tally {
-    double samples, steps;
-};
-
-static struct tally take_tally(const struct run *run, const struct seat *s, int met) {
-    if (!met) return (struct tally){run->samples, (double)run->steps};
-    double since = (s->samples - s->samples_at_gather) * run->set.workers;
-    double steps = (double)(s->w.steps - s->steps_at_gather) * run->set.workers;
-    return (struct tally){s->all_at_gather + since, (double)s->all_steps_at_gather + steps};
-}
-
-static int is_interrupted(const struct run *run) {
-    return run->setup->interrupt && *run->setup->interrupt;
-}
-
-/* At each round's end, under the team's lock: is it time to gather? In fixed order nobody
- * begins a round before all have ended theirs: asking when the last one does stops all at the same
- * round, and no gathering, asked for or not, changes who meets whom when. */
-static int round_ended(void *with, int rank, int met) {
-    struct run *run = with;
-    struct seat *s = &run->crew[rank].seat;
-    const struct run_settings *set = &run->set;
-    run->samples += s->samples - s->samples_told;
-    run->steps += s->w.steps - s->steps_told;
-    s->samples_told = s->samples;
-    s->steps_told = s->w.steps;
-    atomic_store_explicit(&run->shown_samples, (long)run->samples, memory_order_relaxed);
-    if (set->order == ORDER_FIXED && ++run->ended % set->workers != 0) return 0;
-    struct tally done = take_tally(run, s, met);
-    return is_interrupted(run) || done.samples >= run->next_evaluation ||
-           (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
-           (set->steps > 0 && done.steps >= (double)set->steps * set->workers) ||
-           (set->seconds > 0 &&
-               clock_seconds() - run->started - run->paused >= (double)set->seconds);
-}
-
-/* ---- the run ---------------------------------------------------------------------------------- */
-
 static enum status check_settings(const struct run_settings *set) {
-    if (strcmp(set->devices, "host") != 0) {
-        return fail(STATUS_BAD_CONFIG,
-            "run.devices = %s: this huddle computes on the host only, run.devices=host",
-            set->devices);
-    }
     if (set->epochs > 0 || set->steps > 0 || set->seconds > 0 || set->target > 0) return STATUS_OK;
     return fail(STATUS_BAD_CONFIG,
         "nothing ends this run: set run.epochs, run.steps, run.seconds or run.target");
@@ -317,7 +78,7 @@ static enum status open_team(struct run *run) {
         .seed = (uint32_t)run->set.seed,
         .machine = run->machine,
         .places = run->place,
-        .round_ended = round_ended,
+        .round_ended = crew_round_ended,
         .with = run,
     };
     return team_open(&run->team, &set);
@@ -333,6 +94,8 @@ static enum status run_open(struct run *run) {
     TRY(check_settings(&run->set));
     TRY(find_task(run, &task));
     TRY(find_strategy(run, &strategy));
+    TRY(devices_choose(&run->devices, run->setup->devices, run->set.devices, run->set.workers));
+    devices_write(&run->devices, run->set.devices, sizeof run->set.devices);
     TRY(topology_open(&run->machine, NULL));
     TRY(plan_places(run->machine, run->set.workers, run->set.threads, run->place));
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
@@ -363,7 +126,7 @@ static enum status start_workers(struct run *run) {
         c->seat.schedules = &run->schedules;
         c->seat.w = (struct worker){
             .team = run->team, .rank = r, .size = run->set.workers, .seat = &c->seat};
-        c->started = pthread_create(&c->thread, NULL, work, c) == 0;
+        c->started = pthread_create(&c->thread, NULL, crew_work, c) == 0;
         if (c->started) continue;
         team_break(run->team, r);
         return fail(STATUS_FAILED, "cannot start a thread for worker %d", r);

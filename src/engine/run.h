@@ -14,7 +14,7 @@
 
 /* Group "run". */
 struct run_settings {
-    char name[64], folder[256], strategy[32], task[32], devices[64];
+    char name[64], folder[256], strategy[32], task[32], devices[512];
     int workers, seed, order, max_lag, steps, judge, threads, bind, keep;
     int batchnorm, batchnorm_samples;
     float epochs, seconds, target, eval_every, save_every;
@@ -29,6 +29,7 @@ struct run_setup {
     const struct strategy_ops *const *strategies; /* until NULL, as below */
     const struct schedule_ops *const *schedules;
     const struct task_ops *const *tasks;
+    const struct device_ops *const *devices; /* the first kind that is there is what auto means */
 
     /* Optional, for those who want to look: called for each worker on its own thread, when the
      * last round is over and all vectors are still there. */

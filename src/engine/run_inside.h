@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/safetensors.h"
+#include "engine/devices.h"
 #include "engine/metrics.h"
 #include "engine/run.h"
 #include "engine/seat.h"
@@ -34,6 +35,7 @@ struct run {
     struct run_settings set;
     struct optimizer_settings optimizer;
     struct machine *machine;
+    struct devices devices;
     struct place place[TEAM_MOST];
     struct task *task;
     struct schedules schedules;
@@ -65,6 +67,12 @@ struct run {
     const char *numbers;
     struct run_result result;
 };
+
+/* A worker's thread, from its seat to the run's end; arg is its struct crew. */
+void *crew_work(void *arg);
+
+/* At each round's end, under the team's lock: true when it is time to gather. */
+int crew_round_ended(void *with, int rank, int met);
 
 /* After all have gathered, on every worker: the answer is judged, rank 0 records and decides
  * whether to go on. */

@@ -1,0 +1,3 @@
+#include "device.h"
+
+const struct device_ops *const devices[] = {&device_host, NULL};

@@ -1,0 +1,160 @@
+/* crew.c -- one worker of a run, on its thread: takes its seat, trains round by round, stops. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "devices/openmp.h"
+#include "engine/run_inside.h"
+#include "engine/state.h"
+
+/* Before anything is touched: memory belongs to the node of whoever writes first. */
+static void settle_down(struct run *run, const struct crew *c) {
+    const struct place *place = &run->place[c->seat.w.rank];
+    log_name("worker %d", c->seat.w.rank);
+    if (run->set.bind && topology_bind(run->machine, place) != STATUS_OK) {
+        log_warn("%s; going on unbound", fail_message());
+    }
+    openmp_settle(place->threads);
+}
+
+/* What a model has beside its parameters; most have nothing. */
+static enum status claim_buffers(struct run *run, struct crew *c) {
+    struct worker *w = &c->seat.w;
+    size_t n = run->task->buffers;
+    if (n == 0) return STATUS_OK;
+    TRY(worker_vec(w, "b", &w->b, n, STATE));
+    TRY(worker_vec(w, "judged_b", &c->judged_b, n, SCRATCH));
+    stream_copy(w->q, w->b.at, run->x0.at + run->x0.n, n * sizeof(float));
+    c->seat.learner->b = w->b;
+    return STATUS_OK;
+}
+
+static enum status claim_vectors(struct run *run, struct crew *c) {
+    struct seat *s = &c->seat;
+    struct worker *w = &s->w;
+    size_t n = run->task->floats;
+    TRY(worker_vec(w, "x", &w->x, n, STATE));
+    TRY(worker_vec(w, "g", &w->g, n, SCRATCH));
+    if (run->set.judge) TRY(worker_vec(w, "shown", &c->shown, n, SCRATCH));
+    TRY(device_alloc(s->device, (void **)&s->step, sizeof *s->step));
+    TRY(optimizer_open(&s->optimizer, run->optimizer, s->device, n));
+    for (int i = 0; i < s->optimizer.vecs; i++) {
+        const struct optimizer_vec *v = &s->optimizer.vec[i];
+        s->claim[s->claims++] = (struct claim){v->name, v->state ? STATE : SCRATCH, v->v};
+    }
+    stream_copy(w->q, w->x.at, run->x0.at, n * sizeof(float));
+    TRY(claim_buffers(run, c));
+    return stream_sync(w->q);
+}
+
+static enum status take_seat(struct run *run, struct crew *c) {
+    struct seat *s = &c->seat;
+    struct worker *w = &s->w;
+    const struct strategy_ops *ops = run->strategy->ops;
+    settle_down(run, c);
+    int number = run->devices.number[run->devices.of[w->rank]];
+    TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
+    TRY(stream_open(&w->q, s->device));
+    TRY(run->task->ops->learner_open(
+        run->task, &s->learner, w->rank, w->q, state_drawn(run, w->rank)));
+    TRY(claim_vectors(run, c));
+    if (ops->local_size) {
+        w->mine = calloc(1, ops->local_size);
+        if (!w->mine) return fail(STATUS_FAILED, "no memory for worker %d", w->rank);
+    }
+    if (ops->join) TRY(ops->join(run->strategy, w));
+    if (run->numbers) TRY(state_restore(run, c));
+    return STATUS_OK;
+}
+
+/* A loss this many times the first (or 1, if that was less) does not come back. */
+static const double EXPLODED = 1e6;
+
+/* The mean training loss of the round; training on from one that is lost is no use. */
+static enum status watch_loss(struct run *run, struct crew *c, double before) {
+    struct seat *s = &c->seat;
+    double loss = s->learner->task->ops->loss(s->learner), samples = s->samples - before;
+    if (!(samples > 0)) return STATUS_OK;
+    c->loss_sum += loss * samples;
+    c->losses += samples;
+    atomic_store_explicit(&run->shown_loss, loss, memory_order_relaxed);
+    if (!(c->first_loss > 0)) c->first_loss = loss;
+    if (loss <= EXPLODED * fmax(c->first_loss, 1)) return STATUS_OK; /* false for NaN */
+    return fail(STATUS_DIVERGED,
+        "the run diverges, its training loss is %g after %ld steps: a lower schedule.rate may help",
+        loss, s->w.steps);
+}
+
+static enum status train(struct run *run, struct crew *c) {
+    struct worker *w = &c->seat.w;
+    count_from_here(run, &c->seat);
+    if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
+    enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
+    if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
+    team_part(run->team, w->rank);
+    TRY(begun);
+    while (!run->stop) {
+        double before = c->seat.samples;
+        team_start_round(run->team, w->rank);
+        TRY(run->strategy->ops->round(run->strategy, w));
+        TRY(stream_sync(w->q));
+        if (team_broken(run->team)) return STATUS_STOPPED;
+        TRY(watch_loss(run, c, before));
+        w->round++;
+        if (team_end_round(run->team, w->rank)) TRY(evaluate_answer(run, c));
+        if (team_broken(run->team)) return STATUS_STOPPED;
+    }
+    if (run->setup->finished) run->setup->finished(run->setup->with, w);
+    return STATUS_OK;
+}
+
+void *crew_work(void *arg) {
+    struct crew *c = arg;
+    struct run *run = c->run;
+    c->end = take_seat(run, c);
+    if (c->end == STATUS_OK) c->end = train(run, c);
+    if (c->end != STATUS_OK) {
+        snprintf(c->why, sizeof c->why, "%s", fail_message());
+        if (c->end != STATUS_STOPPED) team_break(run->team, c->seat.w.rank);
+    }
+    team_leave(run->team, c->seat.w.rank);
+    return NULL;
+}
+
+/* What has been done so far, as far as it decides when to gather. Workers that meet do the same
+ * rounds: what one did, all do by the end of it, and whoever comes first stops all at this round. */
+struct tally {
+    double samples, steps;
+};
+
+static struct tally take_tally(const struct run *run, const struct seat *s, int met) {
+    if (!met) return (struct tally){run->samples, (double)run->steps};
+    double since = (s->samples - s->samples_at_gather) * run->set.workers;
+    double steps = (double)(s->w.steps - s->steps_at_gather) * run->set.workers;
+    return (struct tally){s->all_at_gather + since, (double)s->all_steps_at_gather + steps};
+}
+
+static int is_interrupted(const struct run *run) {
+    return run->setup->interrupt && *run->setup->interrupt;
+}
+
+/* Is it time to gather? In fixed order nobody
+ * begins a round before all have ended theirs: asking when the last one does stops all at the same
+ * round, and no gathering, asked for or not, changes who meets whom when. */
+int crew_round_ended(void *with, int rank, int met) {
+    struct run *run = with;
+    struct seat *s = &run->crew[rank].seat;
+    const struct run_settings *set = &run->set;
+    run->samples += s->samples - s->samples_told;
+    run->steps += s->w.steps - s->steps_told;
+    s->samples_told = s->samples;
+    s->steps_told = s->w.steps;
+    atomic_store_explicit(&run->shown_samples, (long)run->samples, memory_order_relaxed);
+    if (set->order == ORDER_FIXED && ++run->ended % set->workers != 0) return 0;
+    struct tally done = take_tally(run, s, met);
+    return is_interrupted(run) || done.samples >= run->next_evaluation ||
+           (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
+           (set->steps > 0 && done.steps >= (double)set->steps * set->workers) ||
+           (set->seconds > 0 &&
+               clock_seconds() - run->started - run->paused >= (double)set->seconds);
+}

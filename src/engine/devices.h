@@ -1,0 +1,24 @@
+/* devices.h -- which devices a run computes on, and which worker on which. */
+#ifndef DEVICES_H
+#define DEVICES_H
+
+#include "devices/device.h"
+#include "engine/team_waits.h"
+
+struct devices {
+    const struct device_ops *ops; /* of one kind all */
+    int count;                    /* that are used; one that was named twice counts as two */
+    int number[TEAM_MOST];        /* each one's, among its kind */
+    int of[TEAM_MOST];            /* worker -> which of them */
+};
+
+/* What `text` asks for: "auto", a kind ("cuda": all of them), or "cuda:0,cuda:2". Neighboring ranks
+ * sit on one device, and as many on each as go round. list is until NULL. STATUS_BAD_CONFIG for a
+ * text that means nothing, STATUS_DEVICE for a device that is not there. */
+enum status devices_choose(
+    struct devices *out, const struct device_ops *const *list, const char *text, int workers);
+
+/* The text that asks for just these. */
+void devices_write(const struct devices *d, char *text, size_t n);
+
+#endif
