@@ -53,10 +53,21 @@ static void print_strategy(const struct strategy_ops *s) {
     options_help(stdout, s->name, s->options);
 }
 
+/* Behind `indent` blanks, in lines of at most 96, broken at blanks. */
+static void print_wrapped(const char *text, int indent) {
+    int room = 96 - indent, n = (int)strlen(text);
+    for (int from = 0, to; from < n; from = to + 1) {
+        to = from + room < n ? from + room : n;
+        while (to < n && to > from && text[to] != ' ') to--;
+        printf("%*s%.*s\n", indent, "", to - from, text + from);
+    }
+}
+
 static void print_models(void) {
     printf("model.layers is a preset:\n\n");
     for (const struct preset *p = presets; p->name; p++) {
-        printf("  %-12s %s\n  %-12s %s\n", p->name, p->help, "", p->layers);
+        printf("  %-12s %s\n", p->name, p->help);
+        print_wrapped(p->layers, 15);
     }
     printf("\nor layers, separated by commas; the last gives one number a class:\n\n");
     for (int i = 0; layer_kinds[i]; i++) printf("  %s\n", layer_kinds[i]->usage);
