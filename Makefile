@@ -33,6 +33,7 @@ has_openmp := $(call want,OPENMP,$(call have,omp.h,omp_get_max_threads(),-fopenm
 # Without OpenMP nobody could tell oneDNN's own threads how many they may be.
 has_dnnl := $(if $(has_openmp),$(call want,DNNL,$(call have,dnnl.h,dnnl_version(),-ldnnl)))
 has_cblas := $(if $(has_dnnl),,$(call want,CBLAS,$(call have,cblas.h,cblas_sdot,-lopenblas)))
+has_lapack := $(call want,LAPACK,$(call have,lapacke.h,LAPACKE_dgeev,-llapacke))
 has_zlib := $(call want,ZLIB,$(call have,zlib.h,zlibVersion(),-lz))
 has_inih := $(call have,ini.h,ini_parse_stream,-linih)
 has_cjson := $(call have,cjson/cJSON.h,cJSON_Version(),-lcjson)
@@ -49,9 +50,9 @@ OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ff
             -fno-math-errno
 CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
-          $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(DEBUG),-DDEBUG)
+          $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) $(if $(DEBUG),-DDEBUG)
 LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
-          $(if $(has_zlib),-lz) -linih -lcjson -lm
+          $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson -lm
 NVFLAGS = -std=c++17 $(if $(DEBUG),-G -g,-O3 -lineinfo) --fmad=false -Isrc -Xcompiler -Wall,-Wextra \
           $(foreach a,$(SM),-gencode arch=compute_$(a),code=sm_$(a)) --threads 0 \
           $(if $(WERROR),-Werror all-warnings) -ccbin $(CC)
@@ -157,6 +158,7 @@ compile_commands.json: ## for clangd and other tools
 # ---- dependencies -------------------------------------------------------------------------------
 BUILD_PACKAGES := $(if $(shell command -v $(CC)),,gcc libc6-dev) $(if $(has_hwloc)$(filter 0,$(HWLOC)),,libhwloc-dev) \
   $(if $(has_dnnl)$(has_cblas)$(filter 0,$(DNNL)),,libdnnl-dev) $(if $(has_zlib)$(filter 0,$(ZLIB)),,zlib1g-dev) \
+  $(if $(has_lapack)$(filter 0,$(LAPACK)),,liblapacke-dev) \
   $(if $(has_inih),,libinih-dev) $(if $(has_cjson),,libcjson-dev)
 TEST_PACKAGES := $(if $(has_criterion),,libcriterion-dev)
 LINT_PACKAGES := $(foreach t,clang clang-format clang-tidy,$(if $(shell command -v $(t)),,$(t)))
@@ -178,6 +180,7 @@ config: ## what was found
 	  HWLOC '$(if $(has_hwloc),yes,no: workers are not bound to cores)' \
 	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
 	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \
+	  LAPACK '$(if $(has_lapack),yes,no: no huddle stability)' \
 	  ZLIB '$(if $(has_zlib),yes,no: .gz files cannot be read)' \
 	  inih '$(if $(has_inih),yes,MISSING)' cJSON '$(if $(has_cjson),yes,MISSING)' \
 	  Criterion '$(if $(has_criterion),yes,no: make test needs it)'

@@ -2,7 +2,7 @@
 # floors.sh -- holds the include rule: a file includes only what stands on its own floor or lower.
 #
 #   7 main.c commands   6 strategies   5 engine   4 tasks envs datasets
-#   3 nn   2 comm topology   1 kernels devices   0 base
+#   3 nn   2 comm topology   1 kernels devices theory   0 base
 #
 # Every breach is one line, file:line: words. Exit 1 where there is one. Besides:
 #   - a strategy sees engine/strategy.h or engine/schedule.h and nothing else of ours;
@@ -70,7 +70,7 @@ function circles(  i, j, k, n, at, place) {
     }
 }
 BEGIN {
-    n = split("base 0 kernels 1 devices 1 comm 2 topology 2 nn 3 tasks 4 envs 4 datasets 4 engine 5 " \
+    n = split("base 0 theory 1 kernels 1 devices 1 comm 2 topology 2 nn 3 tasks 4 envs 4 datasets 4 engine 5 " \
               "strategies 6 commands 7", pair, " ")
     for (i = 1; i < n; i += 2) floors[pair[i]] = pair[i + 1] + 0
     threaded = "^src/(engine|datasets|commands)/"

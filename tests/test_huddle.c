@@ -138,7 +138,11 @@ static const struct mistake mistakes[] = {
     {{"train", "devices=abacus"}, 2, {"run.devices = abacus", "host"}},
     {{"trian"}, 2, {"no command \"trian\"", "did you mean \"huddle train\""}},
     {{"help", "esgd"}, 2, {"no help on \"esgd\"", "did you mean \"huddle help easgd\""}},
+    {{"stability", "methd=easgd"}, 2, {"stability.methd", "did you mean stability.method"}},
     /* values */
+    {{"stability", "p=0"}, 2, {"stability.p = 0", "1 .. 64"}},
+    {{"stability", "points=2", "csv=@/no/where.csv"}, 3, {"@/no/where.csv", "No such file"}},
+    {{"stability", "points=2", "svg=@/no/where.svg"}, 3, {"@/no/where.svg", "No such file"}},
     {{"train", "easgd.tau=0"}, 2, {"easgd.tau = 0", "whole number", "1 .. 1000000"}},
     {{"train", "workers=0"}, 2, {"run.workers = 0", "1 .. 64"}},
     {{"train", "workers=65"}, 2, {"run.workers = 65", "1 .. 64"}},

@@ -16,10 +16,13 @@ const struct command commands[] = {
         command_verify_resume},
     {"evaluate", "huddle evaluate runs/<name>/checkpoint.safetensors [group.name=value ...]",
         "judge saved weights", command_evaluate},
+    {"stability", "huddle stability [name=value ...]",
+        "where ADMM, EASGD and DOWNPOUR come to rest: a table, a CSV file, a picture",
+        command_stability},
     {"topo", "huddle topo [--json] [file.ini] [group.name=value ...]",
         "show the machine, who would sit where on it, and its GPUs", command_topo},
-    {"help", "huddle help [train|evaluate|topo|strategies|<strategy>|models|options]", "say more",
-        command_help},
+    {"help", "huddle help [train|evaluate|stability|topo|strategies|<strategy>|models|options]",
+        "say more", command_help},
     {0},
 };
 

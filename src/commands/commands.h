@@ -15,8 +15,12 @@ enum status command_train(int words, char **word);
 enum status command_resume(int words, char **word);
 enum status command_verify_resume(int words, char **word);
 enum status command_evaluate(int words, char **word);
+enum status command_stability(int words, char **word);
 enum status command_topo(int words, char **word);
 enum status command_help(int words, char **word);
+
+/* Of huddle stability, whose settings are no run's. */
+extern const struct option stability_options[];
 
 /* Every group of options there is, until a NULL name, made once. */
 const struct option_group *all_groups(void);

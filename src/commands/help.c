@@ -40,6 +40,19 @@ static void print_topo(void) {
         "  huddle topo --json mine.ini\n");
 }
 
+static void print_stability(void) {
+    printf(
+        "huddle stability [name=value ...]\n\n"
+        "The largest absolute eigenvalue of one sweep of ADMM or of EASGD over p workers, for the\n"
+        "loss x^2 / 2, over a grid of rates eta and penalties rho: over 1, the method diverges\n"
+        "(Zhang, Choromanska, LeCun, arXiv:1412.6651, section 3). Another curvature h: eta h for\n"
+        "eta, rho / h for rho.\n\n"
+        "  huddle stability p=8 svg=admm.svg csv=admm.csv\n"
+        "  huddle stability method=easgd p=8\n"
+        "  huddle stability method=largest_eta\n\n");
+    options_help(stdout, "stability", stability_options);
+}
+
 static void print_strategies(void) {
     for (int i = 0; strategies[i]; i++) {
         printf("  %-12s %s\n", strategies[i]->name, strategies[i]->summary);
@@ -88,7 +101,7 @@ static void print_options(void) {
 
 static enum status no_topic(const char *word) {
     static const char *const topics[] = {
-        "train", "evaluate", "topo", "strategies", "models", "options"};
+        "train", "evaluate", "stability", "topo", "strategies", "models", "options"};
     const char *nearest = topics[0];
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
         if (text_distance(topics[i], word) < text_distance(nearest, word)) nearest = topics[i];
@@ -105,8 +118,8 @@ enum status command_help(int words, char **word) {
     static const struct {
         const char *topic;
         void (*print)(void);
-    } topics[] = {{"train", print_train}, {"topo", print_topo}, {"strategies", print_strategies},
-        {"models", print_models}, {"options", print_options}};
+    } topics[] = {{"train", print_train}, {"topo", print_topo}, {"stability", print_stability},
+        {"strategies", print_strategies}, {"models", print_models}, {"options", print_options}};
     if (words == 0) {
         print_overview();
         return STATUS_OK;
