@@ -14,8 +14,9 @@ static double value_at(const struct heatmap *h, int i, int j) {
 /* Largest distance from the limit, on the side of the sign: the color's scale. */
 static double most_beyond(const struct heatmap *h, int sign) {
     double most = 1e-12;
-    for (int k = 0; k < h->columns * h->rows; k++)
+    for (int k = 0; k < h->columns * h->rows; k++) {
         most = fmax(most, sign * (h->value[k] - h->limit));
+    }
     return most;
 }
 

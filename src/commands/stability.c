@@ -141,7 +141,7 @@ static enum status show_bounds(const char *name, int method) {
     for (int i = 0; i < 4; i++) {
         printf("  p = %-4d", workers_of[i]);
         for (int k = 0; k < 4; k++) {
-            double eta;
+            double eta = 0;
             struct stability s = {
                 .method = method, .p = workers_of[i], .tau = taus_of[k], .beta = 0.9};
             TRY(stability_bound(s, &eta));
