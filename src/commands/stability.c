@@ -115,7 +115,7 @@ static void print_largest(const struct stability_settings *set, const double *va
 }
 
 static enum status show_grid(const struct stability_settings *set) {
-    double *value = malloc((size_t)set->points * (size_t)set->points * sizeof *value);
+    double *value = calloc((size_t)set->points * (size_t)set->points, sizeof *value);
     if (!value) return fail(STATUS_FAILED, "no memory for %d points squared", set->points);
     enum status end = grid_fill(set, value);
     if (end == STATUS_OK && *set->csv) end = write_csv(set, value);
