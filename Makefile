@@ -2,13 +2,17 @@
 # was found. NAME=0 leaves a library out though it is there, NAME=1 insists on it:
 #   make OPENMP=0          make DNNL=1          make CUDA=0
 # DEBUG=1 builds without optimization, WERROR=1 turns warnings into errors, CC=clang changes compiler.
+# SIM=1 builds with the simulated CUDA of tests/cudasim instead of the toolkit, in build/sim.
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := all
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 CUDA_HOME ?= /usr/local/cuda
-BUILD ?= build
+BUILD ?= build$(if $(SIM),/sim)
 PREFIX ?= /usr/local
 ARCH ?= native
 
@@ -22,10 +26,13 @@ want = $(strip $(if $(filter 0,$($(1))),,$(if $(2),1,$(if $(filter 1,$($(1))),\
 
 ifeq ($(filter-out help clean format fetch,$(or $(MAKECMDGOALS),all)),)
 else
-CUDA_FLAGS := -I$(CUDA_HOME)/include $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d)
+# The runtime is linked statically, so that huddle starts where there is none; cuBLAS is too large.
+CUDA_FLAGS := -isystem $(CUDA_HOME)/include
+CUDA_LIBS := $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d) \
+             -Wl,--as-needed -lcublas -lcudart_static -lstdc++ -lrt -ldl
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
-has_cuda := $(call want,CUDA,$(and $(NVCC),$(call have,cuda_runtime.h,cudaGetLastError(),$(CUDA_FLAGS) -lcudart)))
-has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) -lnccl -lcudart)))
+has_cuda := $(if $(SIM),,$(call want,CUDA,$(and $(NVCC),$(call have,cublas_v2.h,cublasGetStatusString(cudaGetLastError()),$(CUDA_FLAGS) $(CUDA_LIBS)))))
+has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) $(CUDA_LIBS) -lnccl)))
 # A toolkit knows some of these architectures: build for those.
 SM ?= $(filter 70 75 80 86 89 90 100 120,$(if $(has_cuda),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))))
 has_hwloc := $(call want,HWLOC,$(call have,hwloc.h,hwloc_get_api_version(),-lhwloc))
@@ -50,31 +57,38 @@ OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ff
             -fno-math-errno
 CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
-          $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) $(if $(DEBUG),-DDEBUG)
+          $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) \
+          $(if $(SIM),-DHAVE_CUDA -Itests/cudasim/include) $(if $(has_cuda),-DHAVE_CUDA $(CUDA_FLAGS)) \
+          $(if $(DEBUG),-DDEBUG)
 LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
-          $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson -lm
+          $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson \
+          $(if $(SIM),-lstdc++) $(if $(has_cuda),$(CUDA_LIBS)) -lm
 NVFLAGS = -std=c++17 $(if $(DEBUG),-G -g,-O3 -lineinfo) --fmad=false -Isrc -Xcompiler -Wall,-Wextra \
           $(foreach a,$(SM),-gencode arch=compute_$(a),code=sm_$(a)) --threads 0 \
           $(if $(WERROR),-Werror all-warnings) -ccbin $(CC)
+# The simulated CUDA: what nvcc compiles, and the simulation itself, as plain C++.
+CXXFLAGS = -std=c++17 -Isrc -Itests/cudasim/include -Wall -Wextra -Wno-unknown-pragmas \
+           $(if $(WERROR),-Werror) $(OPTIMIZE) -pthread $(SAN)
 
 # ---- what is built ------------------------------------------------------------------------------
-SRC := $(sort $(wildcard src/*.c src/*/*.c))
-CU := $(if $(has_cuda),$(sort $(wildcard src/*/*.cu)))
-OBJ := $(SRC:%=$(BUILD)/%.o)
+SRC := $(filter-out $(if $(SIM)$(has_cuda),,%/cuda.c),$(sort $(wildcard src/*.c src/*/*.c)))
+CU := $(if $(SIM)$(has_cuda),$(sort $(wildcard src/*/*.cu)))
+CXXSRC := $(if $(SIM),$(sort $(wildcard tests/cudasim/*.cpp)))
+OBJ := $(SRC:%=$(BUILD)/%.o) $(CU:%=$(BUILD)/%.o) $(CXXSRC:%=$(BUILD)/%.o)
 LIB := $(filter-out $(BUILD)/src/main.c.o,$(OBJ))
 TESTS := $(patsubst tests/test_%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
 PERF := $(patsubst perf/%_perf.c,$(BUILD)/perf/%_perf,$(sort $(wildcard perf/*_perf.c)))
 FUZZ := idx cifar10 ini model safetensors
-EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] tests/fuzz/*.[ch] perf/*.[ch])
+EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] tests/cudasim/*.[hc]* tests/cudasim/include/*.h tests/fuzz/*.[ch] perf/*.[ch])
 
-all: $(BUILD)/huddle $(CU:%=$(BUILD)/%.o) ## build huddle, and the CUDA kernels where there is nvcc
+all: $(BUILD)/huddle ## build huddle
 
 $(BUILD)/huddle: $(OBJ)
 	@echo '  LINK  $@'; $(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 # Objects depend on the flags they were made with: a change of CC, DEBUG or a library rebuilds them.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(NVCC) $(SM)' >$@
+	@echo '$(CC) $(CFLAGS) $(NVCC) $(SM) $(CXX)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(NVCC) $(SM) $(CXX)' >$@
 $(BUILD)/%.c.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(CFLAGS) $(SHARE) -MMD -MP -c $< -o $@
@@ -86,7 +100,10 @@ $(BUILD)/src/datasets/dataset.c.o: $(BUILD)/prefix
 $(BUILD)/src/datasets/dataset.c.o: SHARE := -DHUDDLE_SHARE='"$(PREFIX)/share/huddle"'
 $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(QUIET)$(NVCC) $(NVFLAGS) -MMD -MP -c $< -o $@
+	$(QUIET)$(if $(SIM),$(CXX) $(CXXFLAGS) -x c++,$(NVCC) $(NVFLAGS)) -MMD -MP -c $< -o $@
+$(BUILD)/%.cpp.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(QUIET)$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
 $(BUILD)/tests/%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(TESTINC) $(THISINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(TESTLIB) -o $@
@@ -100,9 +117,9 @@ $(BUILD)/perf/%: perf/%.c $(LIB)
 	$(QUIET)$(CC) $(CFLAGS) -DPERF_COMMIT='"$(shell git describe --always --dirty 2>/dev/null)"' -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
 $(FUZZ:%=$(BUILD)/%): $(BUILD)/%: tests/fuzz/fuzz.c $(LIB)
 	$(QUIET)$(CC) -Itests $(CFLAGS) -fsanitize=fuzzer -DTARGET=fuzz_$* -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
--include $(FUZZ:%=$(BUILD)/%.d) $(OBJ:.o=.d) $(CU:%=$(BUILD)/%.d) $(TESTS:=.d) $(PERF:=.d)
+-include $(FUZZ:%=$(BUILD)/%.d) $(OBJ:.o=.d) $(TESTS:=.d) $(PERF:=.d)
 FORCE:
-QUIET = @printf '  %-5s %s\n' $(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),NVCC,CC)) '$<';
+QUIET = @printf '  %-5s %s\n' $(if $(filter %.cpp.o,$@),CXX,$(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),$(if $(SIM),CXX,NVCC),CC))) '$<';
 TESTLIB = -lcriterion
 
 # ---- what is done with it -----------------------------------------------------------------------
@@ -124,6 +141,11 @@ run-tests: $(BUILD)/huddle $(TESTS)
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) run-tests BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
 	  SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
+SEED ?= $(shell od -An -N2 -tu2 /dev/urandom)
+sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws
+	@echo 'simulated CUDA: SEED=$(strip $(SEED))'
+	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(strip $(SEED)) CUDASIM_LEAKS=2 \
+	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim
 tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and without OpenMP
 	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
 	  TESTINC=-Itests/plain TESTLIB=
@@ -176,7 +198,7 @@ endif
 
 config: ## what was found
 	@printf '%-10s %s\n' compiler '$(CC), $(shell $(CC) --version | head -n 1)' \
-	  CUDA '$(if $(has_cuda),$(NVCC) for sm $(SM),no)' NCCL '$(if $(has_nccl),yes,no)' \
+	  CUDA '$(if $(SIM),simulated,$(if $(has_cuda),$(NVCC) for sm $(SM),no))' NCCL '$(if $(has_nccl),yes,no)' \
 	  HWLOC '$(if $(has_hwloc),yes,no: workers are not bound to cores)' \
 	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
 	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \
@@ -188,6 +210,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo install test run-tests run-plain asan tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain asan sim tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:

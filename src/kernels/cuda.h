@@ -8,6 +8,8 @@
 extern "C" {
 #endif
 
+extern const struct kernels kernels_cuda;
+
 void cuda_fill(struct stream *q, float *y, float a, size_t n);
 void cuda_mix(struct stream *q, float *y, float a, float b, const float *x, size_t n);
 void cuda_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n);

@@ -1,0 +1,136 @@
+// Internal interfaces of the simulated CUDA runtime.
+#ifndef CUDASIM_SIM_H
+#define CUDASIM_SIM_H
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIM_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define SIM_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define SIM_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define SIM_TSAN 1
+#endif
+
+constexpr int DEVICES_MAX = 16;
+constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MAX = 227 << 10;
+
+// ---- runtime.cpp: process state, streams ----
+
+typedef std::function<void()> Work;
+
+// A point in a stream: reached once `seq` operations of it have completed.
+struct Dep {
+    CUstream_st *stream;
+    uint64_t seq;
+};
+
+struct Op {
+    const char *name;
+    Work run;
+    std::vector<Dep> deps;
+};
+
+// One captured operation; a lane is one captured stream, lane 0 the one that began the capture.
+struct Node {
+    int lane;
+    const char *name;
+    Work run;
+    std::vector<int> deps;
+};
+
+struct CUgraph_st {
+    std::vector<Node> nodes;
+    std::vector<CUstream_st *> lanes;
+    std::vector<int> end_deps;
+    cudaStreamCaptureMode mode;
+    bool invalid = false;
+};
+
+struct CUgraphExec_st {
+    CUgraph_st graph;
+    std::vector<CUstream_st *> lanes; // internal streams that replay lanes 1, 2, ...
+};
+
+// Streams are never deleted, so a stale handle can be told from a live one.
+struct CUstream_st {
+    int device = 0, id = 0;
+    bool blocking = true, is_default = false, destroyed = false, started = false;
+    std::mutex mutex;
+    std::condition_variable work, done;
+    std::deque<Op> queue;
+    uint64_t submitted = 0, completed = 0;
+    CUgraph_st *capture = nullptr;
+    int lane = 0;
+    std::vector<int> capture_deps;
+};
+
+struct EventRecord {
+    Dep at{};
+    CUgraph_st *graph = nullptr; // recorded while capturing: the node that marks it
+    int node = -1;
+    std::chrono::steady_clock::time_point time;
+};
+
+struct CUevent_st {
+    int device = 0;
+    unsigned flags = 0;
+    bool destroyed = false;
+    std::mutex mutex;
+    std::shared_ptr<EventRecord> record;
+};
+
+[[noreturn]] void sim_fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
+long sim_env(const char *name, long otherwise);
+int sim_device_count();
+int sim_device();
+bool sim_peer_enabled(int device, int peer);
+unsigned sim_peer_generation();
+void sim_enter(const char *call);          // fatal inside a host callback
+cudaError_t sim_return(cudaError_t error); // remembers a failure as the last error
+const char *sim_op_name();                 // operation running on this stream thread, or null
+uint64_t sim_random(uint64_t &state);
+
+CUstream_st *stream_get(const char *call, cudaStream_t stream);
+void stream_push(CUstream_st *stream, const char *name, Work run, std::vector<Dep> deps = {});
+void stream_order(CUstream_st *first, CUstream_st *then); // `then` continues after `first` so far
+void stream_wait_all(CUstream_st *stream);
+void device_wait_all(int device);
+
+// ---- memory.cpp ----
+
+constexpr int MEM_HOST = -1, MEM_PINNED = -2; // what memory_check returns besides a device
+
+int memory_check(const char *call, const void *ptr, size_t n);
+void memory_check_device(const char *call, const char *what, const void *ptr, size_t n, int device);
+void memory_check_arg(
+    const CudasimLaunch &launch, int device, int index, const void *word, bool is_pointer);
+void memory_thread_begin(int device);     // rights and signal stack of a stream thread
+void memory_access(int device, bool all); // which devices' memory this thread may touch
+void memory_access_none();
+void memory_init(int device_count);
+
+// ---- exec.cpp ----
+
+void kernel_run(const CudasimLaunch &launch, const Work &threads_run);
+void kernel_thread_end();
+void kernel_where(char *text, size_t size); // " in kernel K, block (..), thread (..)" or ""
+
+#endif
