@@ -26,12 +26,13 @@ want = $(strip $(if $(filter 0,$($(1))),,$(if $(2),1,$(if $(filter 1,$($(1))),\
 
 ifeq ($(filter-out help clean format fetch,$(or $(MAKECMDGOALS),all)),)
 else
-# The runtime is linked statically, so that huddle starts where there is none; cuBLAS is too large.
+# The runtime is linked statically, so that huddle starts where there is none; cuBLAS is loaded when
+# it is wanted (src/kernels/cublas.c), for which the path to it is kept.
 CUDA_FLAGS := -isystem $(CUDA_HOME)/include
 CUDA_LIBS := $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d) \
-             -Wl,--as-needed -lcublas -lcudart_static -lstdc++ -lrt -ldl
+             -lcudart_static -lstdc++ -lrt -ldl
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
-has_cuda := $(if $(SIM),,$(call want,CUDA,$(and $(NVCC),$(call have,cublas_v2.h,cublasGetStatusString(cudaGetLastError()),$(CUDA_FLAGS) $(CUDA_LIBS)))))
+has_cuda := $(if $(SIM),,$(call want,CUDA,$(and $(NVCC),$(call have,cublas_v2.h,sizeof(cublasHandle_t) + cudaGetLastError(),$(CUDA_FLAGS) $(CUDA_LIBS)))))
 has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) $(CUDA_LIBS) -lnccl)))
 # A toolkit knows some of these architectures: build for those.
 SM ?= $(filter 70 75 80 86 89 90 100 120,$(if $(has_cuda),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))))
@@ -71,7 +72,7 @@ CXXFLAGS = -std=c++17 -Isrc -Itests/cudasim/include -Wall -Wextra -Wno-unknown-p
            $(if $(WERROR),-Werror) $(OPTIMIZE) -pthread $(SAN)
 
 # ---- what is built ------------------------------------------------------------------------------
-SRC := $(filter-out $(if $(SIM)$(has_cuda),,%/cuda.c),$(sort $(wildcard src/*.c src/*/*.c)))
+SRC := $(filter-out $(if $(has_cuda),,%/cublas.c $(if $(SIM),,%/cuda.c)),$(sort $(wildcard src/*.c src/*/*.c)))
 CU := $(if $(SIM)$(has_cuda),$(sort $(wildcard src/*/*.cu)))
 CXXSRC := $(if $(SIM),$(sort $(wildcard tests/cudasim/*.cpp)))
 OBJ := $(SRC:%=$(BUILD)/%.o) $(CU:%=$(BUILD)/%.o) $(CXXSRC:%=$(BUILD)/%.o)

@@ -8,12 +8,26 @@ void device_close(struct device *d) {
     if (d) d->ops->close(d);
 }
 
+enum status device_use(struct device *d) { return d->ops->use(d); }
+
 enum status device_alloc(struct device *d, void **at, size_t bytes) {
     return d->ops->alloc(d, at, bytes);
 }
 
+enum status device_pinned(struct device *d, void **at, size_t bytes) {
+    return d->ops->pinned(d, at, bytes);
+}
+
+enum status device_free_bytes(struct device *d, size_t *left, size_t *total) {
+    return d->ops->free_bytes(d, left, total);
+}
+
 enum status stream_open(struct stream **out, struct device *d) {
-    return d->ops->stream_open(d, out);
+    return d->ops->stream_open(d, out, 1);
+}
+
+enum status stream_open_for_copies(struct stream **out, struct device *d) {
+    return d->ops->stream_open(d, out, 0);
 }
 
 void stream_close(struct stream *q) {

@@ -1,6 +1,8 @@
 /* device.h -- where vectors live and kernels run: a group of the host's cores, or one GPU.
  *
- * A device is opened by the thread that will use it, after that thread was bound to its cores.
+ * A device is opened by the thread that will use it, after that thread was bound to its cores. A
+ * thread with several devices says which one's streams it turns to: device_use; any thread may
+ * close what another opened, when nothing uses it any more.
  * Work is enqueued on a stream and returns at once; on the host it is then already done. A
  * failure latches in the stream: later calls on it do nothing, and stream_sync says what happened.
  * Open, alloc and the like fail for outside reasons and return a status.
@@ -24,28 +26,44 @@ struct device_ops {
     const char *kind; /* "host", "cuda" */
     int host_memory;  /* its kernels read plain host memory: nothing has to be copied there */
 
-    /* All required. How many there are: 0 where there is no driver. */
+    /* All required. How many there are: 0 where there is none, and then fail_message says why. */
     int (*count)(void);
 
     /* The index-th of its kind; threads is the OpenMP team of a host device, else ignored. */
     enum status (*open)(struct device **out, int index, int threads);
     void (*close)(struct device *d);
 
+    /* What the calling thread enqueues from now on is for d's streams; open says so for d. */
+    enum status (*use)(struct device *d);
+
     /* Memory of the device, zeroed, 256-byte aligned, until close. Untouched on the host: pages
      * belong to the NUMA node of the thread that writes first. */
     enum status (*alloc)(struct device *d, void **at, size_t bytes);
 
-    enum status (*stream_open)(struct device *d, struct stream **q);
+    /* Host memory that all devices of the process reach under this address, zeroed, 256-byte
+     * aligned, until close. On a GPU it is page-locked, and copies from and to it run by
+     * themselves. */
+    enum status (*pinned)(struct device *d, void **at, size_t bytes);
+
+    /* Bytes of the device's memory: what nobody uses now, and all. */
+    enum status (*free_bytes)(struct device *d, size_t *left, size_t *total);
+
+    /* Streams run side by side and are ordered by events. kernels = 0: only copies, records and
+     * waits are enqueued, so that no workspace is needed. */
+    enum status (*stream_open)(struct device *d, struct stream **q, int kernels);
     void (*stream_close)(struct stream *q);
     enum status (*event_open)(struct device *d, struct event **e);
     void (*event_close)(struct event *e);
 
-    /* On a stream. A copy is between any two places of the same kind, or the host and here. */
+    /* On a stream. A copy is between any two places of the same kind, or the host and here. On a
+     * GPU, a copy from plain host memory has read it on return, one to plain host memory has
+     * ended. */
     void (*copy)(struct stream *q, void *to, const void *from, size_t bytes);
     void (*record)(struct stream *q, struct event *e);
-    void (*wait)(struct stream *q, struct event *e); /* e may be another device's */
+    void (*wait)(struct stream *q, struct event *e); /* e may be another device's of the kind */
 
-    /* The host waits for all of q. Returns, and clears, the first failure latched in it. */
+    /* The host waits for all of q. Returns, and clears, the first failure latched in it. After a
+     * kernel's fault a GPU is lost to the process: from then on each sync fails. */
     enum status (*sync)(struct stream *q);
 };
 
@@ -57,14 +75,21 @@ struct device {
 };
 
 extern const struct device_ops device_host;
+#ifdef HAVE_CUDA
+extern const struct device_ops device_cuda;
+#endif
 
 extern const struct device_ops *const devices[]; /* until NULL, the fastest first; devices.c */
 
 enum status device_open(struct device **out, const struct device_ops *ops, int index, int threads);
 void device_close(struct device *d); /* NULL is fine, as everywhere here */
+enum status device_use(struct device *d);
 enum status device_alloc(struct device *d, void **at, size_t bytes);
+enum status device_pinned(struct device *d, void **at, size_t bytes);
+enum status device_free_bytes(struct device *d, size_t *left, size_t *total);
 
 enum status stream_open(struct stream **out, struct device *d);
+enum status stream_open_for_copies(struct stream **out, struct device *d);
 void stream_close(struct stream *q);
 enum status stream_sync(struct stream *q);
 void stream_copy(struct stream *q, void *to, const void *from, size_t bytes);

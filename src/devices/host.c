@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "devices/device.h"
@@ -43,7 +44,21 @@ static enum status host_alloc(struct device *d, void **at, size_t bytes) {
         (double)bytes / 1e6);
 }
 
-static enum status host_stream_open(struct device *d, struct stream **out) {
+static enum status host_use(struct device *d) {
+    (void)d;
+    return STATUS_OK;
+}
+
+static enum status host_free_bytes(struct device *d, size_t *left, size_t *total) {
+    (void)d;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *left = page * (size_t)sysconf(_SC_AVPHYS_PAGES);
+    *total = page * (size_t)sysconf(_SC_PHYS_PAGES);
+    return STATUS_OK;
+}
+
+static enum status host_stream_open(struct device *d, struct stream **out, int kernels) {
+    (void)kernels;
     struct stream *q = calloc(1, sizeof *q);
     if (!q) return fail(STATUS_FAILED, "no memory for a stream");
     q->device = d;
@@ -86,7 +101,10 @@ const struct device_ops device_host = {
     .count = host_count,
     .open = host_open,
     .close = host_close,
+    .use = host_use,
     .alloc = host_alloc,
+    .pinned = host_alloc,
+    .free_bytes = host_free_bytes,
     .stream_open = host_stream_open,
     .stream_close = host_stream_close,
     .event_open = host_event_open,

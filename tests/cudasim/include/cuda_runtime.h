@@ -117,6 +117,8 @@ enum cudaMemoryType {
 #define cudaHostAllocMapped 0x2
 #define cudaHostAllocWriteCombined 0x4
 #define cudaHostRegisterDefault 0x0
+#define cudaHostRegisterPortable 0x1
+#define cudaHostRegisterMapped 0x2
 #define cudaDeviceScheduleAuto 0x0
 
 typedef struct {

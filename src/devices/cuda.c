@@ -1,0 +1,279 @@
+/* cuda.c -- one GPU as a device, over the CUDA runtime. Nothing runs on the default stream. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/device.h"
+#include "kernels/cuda.h"
+#include "kernels/cuda_stream.cuh"
+
+enum { MB = 1 << 20 };
+
+/* What cuBLAS's manual recommends from Hopper on, and for what came before. */
+enum { WORKSPACE = 32 * MB, WORKSPACE_BEFORE_HOPPER = 4 * MB };
+
+struct piece { /* memory that goes back at close */
+    struct piece *next;
+    void *at;
+    int pinned;
+};
+
+struct cuda {
+    struct device base;
+    cudaStream_t setup; /* fresh memory is zeroed here */
+    struct piece *pieces;
+    size_t workspace; /* bytes that cuBLAS gets on each stream */
+};
+
+struct event {
+    struct device *device;
+    cudaEvent_t cuda;
+};
+
+/* What is told later is what this call said: the runtime remembers the last error for a thread. */
+static enum status checked(int index, const char *call, cudaError_t error) {
+    if (error == cudaSuccess) return STATUS_OK;
+    (void)cudaGetLastError();
+    return fail(STATUS_DEVICE, "cuda:%d: %s: %s: %s", index, call, cudaGetErrorName(error),
+        cuda_meaning(error));
+}
+
+static enum status blas_checked(int index, const char *call, cublasStatus_t status) {
+    if (status == CUBLAS_STATUS_SUCCESS) return STATUS_OK;
+    return fail(STATUS_DEVICE, "cuda:%d: %s: %s", index, call, cublasGetStatusString(status));
+}
+
+static int cuda_count(void) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && count > 0) return count;
+    (void)cudaGetLastError();
+    fail_remember("%s: %s", cudaGetErrorName(error == cudaSuccess ? cudaErrorNoDevice : error),
+        cuda_meaning(error == cudaSuccess ? cudaErrorNoDevice : error));
+    return 0;
+}
+
+static enum status cuda_use(struct device *d) {
+    return checked(d->index, "cudaSetDevice", cudaSetDevice(d->index));
+}
+
+static enum status cuda_prepare(struct cuda *c) {
+    struct device *d = &c->base;
+    struct cudaDeviceProp prop;
+    TRY(cuda_use(d));
+    TRY(checked(d->index, "cudaGetDeviceProperties", cudaGetDeviceProperties(&prop, d->index)));
+    snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, prop.name);
+    c->workspace = prop.major >= 9 ? WORKSPACE : WORKSPACE_BEFORE_HOPPER;
+    return checked(d->index, "cudaStreamCreateWithFlags",
+        cudaStreamCreateWithFlags(&c->setup, cudaStreamNonBlocking));
+}
+
+static void cuda_close(struct device *d) {
+    struct cuda *c = (struct cuda *)d;
+    /* After a kernel's fault every call fails: what can be given back is. */
+    (void)cudaSetDevice(d->index);
+    while (c->pieces) {
+        struct piece *piece = c->pieces;
+        c->pieces = piece->next;
+        (void)(piece->pinned ? cudaFreeHost(piece->at) : cudaFree(piece->at));
+        free(piece);
+    }
+    if (c->setup) (void)cudaStreamDestroy(c->setup);
+    (void)cudaGetLastError();
+    free(c);
+}
+
+static enum status cuda_open(struct device **out, int index, int threads) {
+    (void)threads;
+    struct cuda *c = calloc(1, sizeof *c);
+    if (!c) return fail(STATUS_FAILED, "no memory for a CUDA device");
+    c->base.ops = &device_cuda;
+    c->base.index = index;
+    enum status failed = cuda_prepare(c);
+    if (failed != STATUS_OK) {
+        cuda_close(&c->base);
+        return failed;
+    }
+    *out = &c->base;
+    return STATUS_OK;
+}
+
+static enum status cuda_free_bytes(struct device *d, size_t *left, size_t *total) {
+    TRY(cuda_use(d));
+    return checked(d->index, "cudaMemGetInfo", cudaMemGetInfo(left, total));
+}
+
+static enum status out_of_memory(struct device *d, size_t bytes) {
+    size_t left = 0, total = 0;
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&left, &total);
+    return fail(STATUS_DEVICE, "cuda:%d: no memory for %.1f MB; %.1f of its %.1f MB are left: %s",
+        d->index, (double)bytes / 1e6, (double)left / 1e6, (double)total / 1e6,
+        cuda_meaning(cudaErrorMemoryAllocation));
+}
+
+static enum status cuda_zero(struct cuda *c, void *at, size_t bytes) {
+    int index = c->base.index;
+    TRY(checked(index, "cudaMemsetAsync", cudaMemsetAsync(at, 0, bytes, c->setup)));
+    return checked(index, "cudaStreamSynchronize", cudaStreamSynchronize(c->setup));
+}
+
+static enum status cuda_alloc(struct device *d, void **at, size_t bytes) {
+    struct cuda *c = (struct cuda *)d;
+    size_t size = bytes ? bytes : 1; /* none has an address too */
+    TRY(cuda_use(d));
+    struct piece *piece = calloc(1, sizeof *piece);
+    if (!piece) return fail(STATUS_FAILED, "no memory to remember memory of a GPU");
+    cudaError_t error = cudaMalloc(&piece->at, size);
+    if (error != cudaSuccess) {
+        free(piece);
+        if (error == cudaErrorMemoryAllocation) return out_of_memory(d, bytes);
+        return checked(d->index, "cudaMalloc", error);
+    }
+    piece->next = c->pieces;
+    c->pieces = piece;
+    *at = piece->at;
+    return cuda_zero(c, piece->at, size);
+}
+
+static enum status cuda_pinned(struct device *d, void **at, size_t bytes) {
+    struct cuda *c = (struct cuda *)d;
+    size_t size = bytes ? bytes : 1;
+    TRY(cuda_use(d));
+    struct piece *piece = calloc(1, sizeof *piece);
+    if (!piece) return fail(STATUS_FAILED, "no memory to remember pinned memory");
+    piece->pinned = 1;
+    cudaError_t error =
+        cudaHostAlloc(&piece->at, size, cudaHostAllocPortable | cudaHostAllocMapped);
+    if (error != cudaSuccess) {
+        free(piece);
+        if (error != cudaErrorMemoryAllocation) return checked(d->index, "cudaHostAlloc", error);
+        (void)cudaGetLastError();
+        return fail(STATUS_FAILED,
+            "no pinned memory for %.1f MB on the host; use fewer workers, a "
+            "smaller model or a smaller batch, or see ulimit -l",
+            (double)bytes / 1e6);
+    }
+    memset(piece->at, 0, size);
+    piece->next = c->pieces;
+    c->pieces = piece;
+    *at = piece->at;
+    return STATUS_OK;
+}
+
+/* ---- streams ---- */
+
+static void cuda_stream_close(struct stream *base) {
+    struct cuda_stream *q = (struct cuda_stream *)base;
+    if (q->blas) (void)cublasDestroy(q->blas);
+    if (q->cuda) (void)cudaStreamDestroy(q->cuda);
+    (void)cudaGetLastError();
+    free(q);
+}
+
+/* cuBLAS forgets its workspace when the stream changes, so the stream comes first. A workspace of
+ * the stream's own makes its bits the same each time, and nothing is allocated later. */
+static enum status blas_open(struct cuda *c, struct cuda_stream *q) {
+    struct device *d = &c->base;
+    void *workspace = NULL, *scratch = NULL;
+    TRY(cuda_alloc(d, &workspace, c->workspace));
+    TRY(cuda_alloc(d, &scratch, CUDA_SCRATCH));
+    q->scratch = scratch;
+    TRY(blas_checked(d->index, "cublasCreate", cublasCreate(&q->blas)));
+    TRY(blas_checked(d->index, "cublasSetStream", cublasSetStream(q->blas, q->cuda)));
+    return blas_checked(
+        d->index, "cublasSetWorkspace", cublasSetWorkspace(q->blas, workspace, c->workspace));
+}
+
+static enum status stream_prepare(struct device *d, struct cuda_stream *q, int kernels) {
+    TRY(cuda_use(d));
+    TRY(checked(d->index, "cudaStreamCreateWithFlags",
+        cudaStreamCreateWithFlags(&q->cuda, cudaStreamNonBlocking)));
+    return kernels ? blas_open((struct cuda *)d, q) : STATUS_OK;
+}
+
+static enum status cuda_stream_open(struct device *d, struct stream **out, int kernels) {
+    struct cuda_stream *q = calloc(1, sizeof *q);
+    if (!q) return fail(STATUS_FAILED, "no memory for a stream");
+    q->base.device = d;
+    q->base.kernels = &kernels_cuda;
+    q->base.threads = 1;
+    enum status failed = stream_prepare(d, q, kernels);
+    if (failed != STATUS_OK) {
+        cuda_stream_close(&q->base);
+        return failed;
+    }
+    *out = &q->base;
+    return STATUS_OK;
+}
+
+static void cuda_copy(struct stream *base, void *to, const void *from, size_t bytes) {
+    struct cuda_stream *q = (struct cuda_stream *)base;
+    if (!bytes) return;
+    cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, q->cuda);
+    if (error != cudaSuccess) cuda_latch(base, "cudaMemcpyAsync", error);
+}
+
+static enum status cuda_sync(struct stream *base) {
+    struct cuda_stream *q = (struct cuda_stream *)base;
+    cudaError_t error = cudaStreamSynchronize(q->cuda);
+    if (error != cudaSuccess) cuda_latch(base, "cudaStreamSynchronize", error);
+    enum status failed = base->failed;
+    base->failed = STATUS_OK;
+    if (failed == STATUS_OK) return STATUS_OK;
+    (void)cudaGetLastError();
+    return fail(failed, "cuda:%d: %s", base->device->index, base->why);
+}
+
+/* ---- events ---- */
+
+static enum status cuda_event_open(struct device *d, struct event **out) {
+    TRY(cuda_use(d));
+    struct event *e = calloc(1, sizeof *e);
+    if (!e) return fail(STATUS_FAILED, "no memory for an event");
+    e->device = d;
+    cudaError_t error = cudaEventCreateWithFlags(&e->cuda, cudaEventDisableTiming);
+    if (error != cudaSuccess) {
+        free(e);
+        return checked(d->index, "cudaEventCreateWithFlags", error);
+    }
+    *out = e;
+    return STATUS_OK;
+}
+
+static void cuda_event_close(struct event *e) {
+    (void)cudaEventDestroy(e->cuda);
+    (void)cudaGetLastError();
+    free(e);
+}
+
+static void cuda_record(struct stream *base, struct event *e) {
+    cudaError_t error = cudaEventRecord(e->cuda, ((struct cuda_stream *)base)->cuda);
+    if (error != cudaSuccess) cuda_latch(base, "cudaEventRecord", error);
+}
+
+static void cuda_wait(struct stream *base, struct event *e) {
+    cudaError_t error =
+        cudaStreamWaitEvent(((struct cuda_stream *)base)->cuda, e->cuda, cudaEventWaitDefault);
+    if (error != cudaSuccess) cuda_latch(base, "cudaStreamWaitEvent", error);
+}
+
+const struct device_ops device_cuda = {
+    .kind = "cuda",
+    .host_memory = 0,
+    .count = cuda_count,
+    .open = cuda_open,
+    .close = cuda_close,
+    .use = cuda_use,
+    .alloc = cuda_alloc,
+    .pinned = cuda_pinned,
+    .free_bytes = cuda_free_bytes,
+    .stream_open = cuda_stream_open,
+    .stream_close = cuda_stream_close,
+    .event_open = cuda_event_open,
+    .event_close = cuda_event_close,
+    .copy = cuda_copy,
+    .record = cuda_record,
+    .wait = cuda_wait,
+    .sync = cuda_sync,
+};
