@@ -395,6 +395,7 @@ bool cudasim_launch_begin(const CudasimLaunch &launch) {
         sim_fatal("%s: stream of device %d used while device %d is current "
                   "(cudaErrorInvalidResourceHandle)",
             call, stream->device, sim_device());
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress) == cudaSuccess;
     const dim3 &g = launch.grid, &b = launch.block;
     uint64_t threads = (uint64_t)b.x * b.y * b.z;
     size_t shared_max = SHARED_DEFAULT;

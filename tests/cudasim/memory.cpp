@@ -4,7 +4,6 @@
 #endif
 #include "sim.h"
 
-#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <sys/mman.h>
@@ -34,7 +33,8 @@ static std::mutex g_mutex;
 static std::map<uintptr_t, Alloc> &g_allocs = *new std::map<uintptr_t, Alloc>();
 static std::deque<uintptr_t> &g_quarantine = *new std::deque<uintptr_t>();
 static size_t g_used[DEVICES_MAX], g_limit;
-static long g_number, g_fail_at;
+static long g_number, g_fail_at; // allocations so far, and the one that fails
+
 static int g_key[DEVICES_MAX], g_devices; // protection key of a device's memory, or -1
 static std::atomic<long> g_unpinned;
 static struct sigaction g_old_action;
@@ -93,17 +93,9 @@ static void fault(int signal, siginfo_t *info, void *context) {
     sigaction(SIGSEGV, &g_old_action, nullptr);
 }
 
-static void unpinned_report() {
-    if (g_unpinned)
-        fprintf(stderr, "cudasim: %ld asynchronous copies used unpinned host memory\n",
-            g_unpinned.load());
-}
-
 void memory_init(int device_count) {
-    atexit(unpinned_report);
     g_devices = device_count;
     g_limit = (size_t)sim_env("CUDASIM_MEM_MB", 8192) << 20;
-    g_fail_at = sim_env("CUDASIM_FAIL_MALLOC", 0);
     for (int d = 0; d < device_count; d++)
         g_key[d] = sim_env("CUDASIM_PKEYS", 1) ? pkey_alloc(0, PKEY_DISABLE_ACCESS) : -1;
     struct sigaction action = {};
@@ -164,6 +156,7 @@ void memory_check_arg(
 static cudaError_t alloc_new(void **out, size_t size, int device) {
     if (!out) return sim_return(cudaErrorInvalidValue);
     *out = nullptr;
+    if (device >= 0 && sim_faulted(device)) return sim_return(cudaErrorIllegalAddress);
     if (size == 0) return cudaSuccess;
     std::unique_lock<std::mutex> lock(g_mutex);
     long number = ++g_number;
@@ -223,13 +216,15 @@ static void alloc_free(const char *call, void *ptr) {
     }
 }
 
-long memory_leaks() {
+long memory_live(bool report) {
     std::lock_guard<std::mutex> lock(g_mutex);
     long count = 0;
     for (auto &entry : g_allocs) {
         if (entry.second.freed || entry.second.registered) continue;
-        fprintf(stderr, "cudasim: leak: %s\n", alloc_text(entry.second).c_str());
-        alloc_guard_check("exit", entry.second);
+        if (report) {
+            fprintf(stderr, "cudasim: leak: %s\n", alloc_text(entry.second).c_str());
+            alloc_guard_check("exit", entry.second);
+        }
         count++;
     }
     return count;
@@ -239,14 +234,14 @@ extern "C" {
 
 long cudasim_unpinned_count(void) { return g_unpinned; }
 
+void cudasim_fail_malloc(long nth) {
+    std::lock_guard<std::mutex> lock(g_mutex);
+    g_fail_at = nth ? g_number + nth : 0;
+}
+
 cudaError_t cudaMalloc(void **ptr, size_t size) {
     sim_enter("cudaMalloc");
     return alloc_new(ptr, size, sim_device());
-}
-
-cudaError_t cudaMallocAsync(void **ptr, size_t size, cudaStream_t stream) {
-    sim_enter("cudaMallocAsync");
-    return alloc_new(ptr, size, stream_get("cudaMallocAsync", stream)->device);
 }
 
 cudaError_t cudaHostAlloc(void **ptr, size_t size, unsigned) {
@@ -254,23 +249,12 @@ cudaError_t cudaHostAlloc(void **ptr, size_t size, unsigned) {
     return alloc_new(ptr, size, MEM_PINNED);
 }
 
-cudaError_t cudaMallocHost(void **ptr, size_t size) { return cudaHostAlloc(ptr, size, 0); }
-
 cudaError_t cudaFree(void *ptr) {
     sim_enter("cudaFree");
     if (!ptr) return cudaSuccess;
     alloc_check("cudaFree", ptr, false);
     device_wait_all(memory_check("cudaFree", ptr, 0));
     alloc_free("cudaFree", ptr);
-    return cudaSuccess;
-}
-
-cudaError_t cudaFreeAsync(void *ptr, cudaStream_t stream) {
-    sim_enter("cudaFreeAsync");
-    if (!ptr) return cudaSuccess;
-    alloc_check("cudaFreeAsync", ptr, false);
-    stream_push(stream_get("cudaFreeAsync", stream), "cudaFreeAsync",
-        [ptr] { alloc_free("cudaFreeAsync", ptr); });
     return cudaSuccess;
 }
 
@@ -337,14 +321,15 @@ static void copy_work(void *dst, const void *src, size_t n) {
 }
 
 // Pushes a copy. As on a GPU, a pageable source is staged before the call returns, and a copy to a
-// pageable destination has completed when it returns.
+// pageable destination, or between two places of the host, has completed when it returns.
 static cudaError_t copy_push(const char *call, void *dst, const void *src, size_t n,
-    cudaMemcpyKind kind, cudaStream_t handle, bool async) {
+    cudaMemcpyKind kind, cudaStream_t handle) {
     static const char *const kinds[] = {
         "HostToHost", "HostToDevice", "DeviceToHost", "DeviceToDevice", "Default"};
     sim_enter(call);
     CUstream_st *stream = stream_get(call, handle);
     if ((unsigned)kind > cudaMemcpyDefault) return sim_return(cudaErrorInvalidMemcpyDirection);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (n == 0) return cudaSuccess;
     int to = memory_check(call, dst, n), from = memory_check(call, src, n);
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
@@ -356,34 +341,25 @@ static cudaError_t copy_push(const char *call, void *dst, const void *src, size_
         sim_fatal("%s: destination is %s memory but the direction is %s", call,
             to >= 0 ? "device" : "host", kinds[kind]);
     bool pageable = to == MEM_HOST || from == MEM_HOST;
-    if (async && pageable) {
+    if (pageable) {
         g_unpinned++;
         if (sim_env("CUDASIM_UNPINNED_FATAL", 0))
             sim_fatal("%s: %s host memory is not pinned", call,
                 from == MEM_HOST ? "source" : "destination");
     }
-    if (stream->capture && !async) {
-        stream->capture->invalid = true;
-        return sim_return(cudaErrorStreamCaptureUnsupported);
-    }
-    if (async && from == MEM_HOST && to >= 0 && !stream->capture) {
+    if (from == MEM_HOST && to >= 0 && !stream->capture) {
         auto staged = std::make_shared<std::vector<char>>((const char *)src, (const char *)src + n);
         stream_push(stream, call, [=] { copy_work(dst, staged->data(), n); });
         return cudaSuccess;
     }
     stream_push(stream, call, [=] { copy_work(dst, src, n); });
-    if (!stream->capture && (to == MEM_HOST || (!async && !(to >= 0 && from >= 0))))
-        stream_wait_all(stream);
+    if (!stream->capture && (to == MEM_HOST || (to < 0 && from < 0))) stream_wait_all(stream);
     return cudaSuccess;
-}
-
-cudaError_t cudaMemcpy(void *dst, const void *src, size_t n, cudaMemcpyKind kind) {
-    return copy_push("cudaMemcpy", dst, src, n, kind, nullptr, false);
 }
 
 cudaError_t cudaMemcpyAsync(
     void *dst, const void *src, size_t n, cudaMemcpyKind kind, cudaStream_t stream) {
-    return copy_push("cudaMemcpyAsync", dst, src, n, kind, stream, true);
+    return copy_push("cudaMemcpyAsync", dst, src, n, kind, stream);
 }
 
 static void peer_check(const char *call, const char *what, const void *ptr, size_t n, int device) {
@@ -397,26 +373,17 @@ cudaError_t cudaMemcpyPeerAsync(
     sim_enter("cudaMemcpyPeerAsync");
     peer_check("cudaMemcpyPeerAsync", "destination", dst, n, dst_dev);
     peer_check("cudaMemcpyPeerAsync", "source", src, n, src_dev);
-    return copy_push("cudaMemcpyPeerAsync", dst, src, n, cudaMemcpyDefault, stream, true);
-}
-
-cudaError_t cudaMemcpyPeer(void *dst, int dst_dev, const void *src, int src_dev, size_t n) {
-    cudaMemcpyPeerAsync(dst, dst_dev, src, src_dev, n, nullptr);
-    stream_wait_all(stream_get("cudaMemcpyPeer", nullptr));
-    return cudaSuccess;
+    return copy_push("cudaMemcpyPeerAsync", dst, src, n, cudaMemcpyDefault, stream);
 }
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t handle) {
     sim_enter("cudaMemsetAsync");
     CUstream_st *stream = stream_get("cudaMemsetAsync", handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (n == 0) return cudaSuccess;
     memory_check_device("cudaMemsetAsync", "destination", dst, n, stream->device);
     stream_push(stream, "cudaMemsetAsync", [=] { memset(dst, value, n); });
     return cudaSuccess;
-}
-
-cudaError_t cudaMemset(void *dst, int value, size_t n) {
-    return cudaMemsetAsync(dst, value, n, nullptr);
 }
 
 } // extern "C"

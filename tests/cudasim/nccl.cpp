@@ -26,22 +26,12 @@ struct Meeting {
     bool done = false;
 };
 
-struct Message { // one send or receive
-    bool is_send, done;
-    char *data;
-    size_t count;
-    ncclDataType_t type;
-    int peer;
-};
-
 struct Clique { // the ranks of one unique id
     int nranks = 0, joined = 0;
-    bool aborted = false;
     std::mutex mutex;
     std::condition_variable changed;
     std::vector<ncclComm *> ranks;
     std::map<uint64_t, Meeting> meetings;
-    std::map<std::pair<int, int>, std::deque<Message *>> mail; // by (sender, receiver)
 };
 
 struct ncclComm {
@@ -49,16 +39,18 @@ struct ncclComm {
     int rank, device;
     uint64_t seq = 0; // collectives executed so far, in stream order
     CUstream_st *last_stream = nullptr;
-    bool destroyed = false;
+    bool destroyed = false, aborted = false;
+    bool blocking = true;
+    bool told = true; // ncclCommGetAsyncError has said ncclInProgress once since the last call
 };
 
 struct Pending { // an operation waiting for ncclGroupEnd
     ncclComm *comm;
     CUstream_st *stream;
-    bool is_message;
     Coll coll;
-    Message message;
 };
+
+static bool all_joined(Clique *clique) { return clique->joined == clique->nranks; }
 
 static std::mutex g_mutex;
 static std::map<uint64_t, Clique *> &g_cliques = *new std::map<uint64_t, Clique *>();
@@ -72,15 +64,16 @@ static size_t type_size(ncclDataType_t type) {
     return sizes[type];
 }
 
-// Waits until ready() holds or the communicator is aborted; a wait that long is a deadlock.
+// Waits until ready() holds or this rank aborts; a wait that long is a deadlock.
 template <class Ready>
-static bool clique_wait(Clique *clique, std::unique_lock<std::mutex> &lock, const char *call,
-    int rank, const std::string &missing, Ready ready) {
+static bool clique_wait(ncclComm *comm, std::unique_lock<std::mutex> &lock, const char *call,
+    const std::string &missing, Ready ready) {
+    Clique *clique = comm->clique;
     auto limit = std::chrono::seconds(sim_env("CUDASIM_TIMEOUT_S", 60));
-    if (!clique->changed.wait_for(lock, limit, [&] { return clique->aborted || ready(); }))
-        sim_fatal("%s: rank %d of %d waited %ld s for %s", call, rank, clique->nranks,
+    if (!clique->changed.wait_for(lock, limit, [&] { return comm->aborted || ready(); }))
+        sim_fatal("%s: rank %d of %d waited %ld s for %s", call, comm->rank, clique->nranks,
             (long)limit.count(), missing.c_str());
-    return !clique->aborted;
+    return !comm->aborted;
 }
 
 // ---- data ----
@@ -168,54 +161,29 @@ static void meeting_finish(std::vector<Coll> &calls) {
             for (char *out : outs) memmove(out + r * bytes, calls[r].send, bytes);
 }
 
+// Nothing is moved once a rank that had arrived has aborted: its buffers may be gone.
 static void coll_run(ncclComm *comm, const Coll &coll) {
     Clique *clique = comm->clique;
     memory_access(0, true);
     std::unique_lock<std::mutex> lock(clique->mutex);
+    if (comm->aborted) return;
     uint64_t seq = comm->seq++;
     Meeting &m = clique->meetings[seq];
     m.calls.resize(clique->nranks);
     m.here.resize(clique->nranks);
     m.calls[comm->rank] = coll;
     m.here[comm->rank] = true;
-    if (++m.arrived == clique->nranks) {
+    bool whole = ++m.arrived == clique->nranks;
+    for (ncclComm *other : clique->ranks) whole = whole && !other->aborted;
+    if (whole) {
         meeting_finish(m.calls);
         m.done = true;
         clique->changed.notify_all();
     }
     std::string missing = "ranks";
     for (int r = 0; r < clique->nranks; r++) missing += m.here[r] ? "" : " " + std::to_string(r);
-    clique_wait(clique, lock, coll.call, comm->rank, missing, [&] { return m.done; });
+    if (!clique_wait(comm, lock, coll.call, missing, [&] { return m.done; })) return;
     if (++m.left == clique->nranks) clique->meetings.erase(seq);
-}
-
-static void messages_run(ncclComm *comm, std::vector<Message> messages) {
-    Clique *clique = comm->clique;
-    memory_access(0, true);
-    std::unique_lock<std::mutex> lock(clique->mutex);
-    for (Message &m : messages)
-        if (m.is_send) clique->mail[{comm->rank, m.peer}].push_back(&m);
-    clique->changed.notify_all();
-    for (Message &m : messages) {
-        if (m.is_send) continue;
-        std::deque<Message *> &box = clique->mail[{m.peer, comm->rank}];
-        if (!clique_wait(clique, lock, "ncclRecv", comm->rank, "rank " + std::to_string(m.peer),
-                [&] { return !box.empty(); }))
-            return;
-        Message *from = box.front();
-        box.pop_front();
-        if (from->count != m.count || from->type != m.type)
-            sim_fatal("ncclRecv: rank %d expects %zu elements of type %d, rank %d sends %zu of "
-                      "type %d",
-                comm->rank, m.count, m.type, m.peer, from->count, from->type);
-        memmove(m.data, from->data, m.count * type_size(m.type));
-        from->done = true;
-        clique->changed.notify_all();
-    }
-    for (Message &m : messages)
-        if (m.is_send)
-            clique_wait(clique, lock, "ncclSend", comm->rank, "rank " + std::to_string(m.peer),
-                [&] { return m.done; });
 }
 
 // ---- issue ----
@@ -230,24 +198,15 @@ static void comm_push(ncclComm *comm, CUstream_st *stream, const char *call, Wor
 static ncclResult_t group_flush() {
     std::vector<Pending> pending = std::move(t_pending);
     t_pending.clear();
-    for (size_t i = 0; i < pending.size(); i++) {
-        Pending &p = pending[i];
-        if (!p.is_message) {
-            comm_push(p.comm, p.stream, p.coll.call,
-                [comm = p.comm, coll = p.coll] { coll_run(comm, coll); });
-        } else if (p.comm) { // the messages of a communicator in one group progress together
-            std::vector<Message> batch;
-            ncclComm *comm = p.comm;
-            for (size_t j = i; j < pending.size(); j++)
-                if (pending[j].is_message && pending[j].comm == comm) {
-                    batch.push_back(pending[j].message);
-                    pending[j].comm = nullptr;
-                }
-            comm_push(
-                comm, p.stream, "ncclSend/ncclRecv", [comm, batch] { messages_run(comm, batch); });
-        }
+    ncclResult_t result = ncclSuccess;
+    for (Pending &p : pending) {
+        comm_push(p.comm, p.stream, p.coll.call,
+            [comm = p.comm, coll = p.coll] { coll_run(comm, coll); });
+        if (p.comm->blocking) continue;
+        p.comm->told = false;
+        result = ncclInProgress;
     }
-    return ncclSuccess;
+    return result;
 }
 
 static CUstream_st *comm_stream(const char *call, ncclComm *comm, cudaStream_t handle) {
@@ -267,6 +226,11 @@ static ncclResult_t coll_issue(const char *call, Kind kind, const void *send, si
     void *recv, size_t recv_count, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
     ncclComm_t comm, cudaStream_t handle) {
     CUstream_st *stream = comm_stream(call, comm, handle);
+    {
+        std::lock_guard<std::mutex> lock(comm->clique->mutex);
+        if (!all_joined(comm->clique) || (!comm->told && !t_group))
+            return ncclInvalidArgument; // asked before ncclCommGetAsyncError said ncclSuccess
+    }
     if ((unsigned)type > ncclBfloat16 || (unsigned)op > ncclAvg || root < 0 ||
         root >= comm->clique->nranks)
         return ncclInvalidArgument;
@@ -274,36 +238,33 @@ static ncclResult_t coll_issue(const char *call, Kind kind, const void *send, si
     if (send_count) memory_check_device(call, "send buffer", send, send_count * size, comm->device);
     if (recv_count)
         memory_check_device(call, "receive buffer", recv, recv_count * size, comm->device);
-    t_pending.push_back({comm, stream, false,
-        {call, kind, (const char *)send, (char *)recv, count, type, op, root}, {}});
-    return t_group ? ncclSuccess : group_flush();
-}
-
-static ncclResult_t message_issue(const char *call, bool is_send, void *data, size_t count,
-    ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t handle) {
-    CUstream_st *stream = comm_stream(call, comm, handle);
-    if ((unsigned)type > ncclBfloat16 || peer < 0 || peer >= comm->clique->nranks)
-        return ncclInvalidArgument;
-    memory_check_device(call, "buffer", data, count * type_size(type), comm->device);
     t_pending.push_back(
-        {comm, stream, true, {}, {is_send, false, (char *)data, count, type, peer}});
+        {comm, stream, {call, kind, (const char *)send, (char *)recv, count, type, op, root}});
     return t_group ? ncclSuccess : group_flush();
 }
 
-// Waits for the other ranks. Two ranks on one device are refused as NCCL does: those two get
-// ncclInvalidUsage, the rest fail with a remote error.
+// What became of a rank once all have joined. Two ranks on one device are refused as NCCL does:
+// those two get ncclInvalidUsage, the rest fail with a remote error. The clique's mutex is held.
+static ncclResult_t init_result(ncclComm *comm) {
+    bool mine = false, any = false;
+    for (ncclComm *a : comm->clique->ranks)
+        for (ncclComm *b : comm->clique->ranks)
+            if (a != b && a->device == b->device) any = true, mine = mine || a == comm;
+    return mine ? ncclInvalidUsage : any ? ncclRemoteError : ncclSuccess;
+}
+
 static ncclResult_t init_finish(ncclComm_t *slot) {
     ncclComm *comm = *slot;
-    Clique *clique = comm->clique;
-    std::unique_lock<std::mutex> lock(clique->mutex);
-    clique_wait(clique, lock, "ncclCommInitRank", comm->rank, "the other ranks",
-        [&] { return clique->joined == clique->nranks; });
-    bool mine = false, any = false;
-    for (ncclComm *a : clique->ranks)
-        for (ncclComm *b : clique->ranks)
-            if (a != b && a->device == b->device) any = true, mine = mine || a == comm;
-    if (any) *slot = nullptr;
-    return mine ? ncclInvalidUsage : any ? ncclRemoteError : ncclSuccess;
+    if (!comm->blocking) return ncclInProgress;
+    std::unique_lock<std::mutex> lock(comm->clique->mutex);
+    clique_wait(comm, lock, "ncclCommInitRank", "the other ranks",
+        [&] { return all_joined(comm->clique); });
+    ncclResult_t result = init_result(comm);
+    if (result != ncclSuccess) {
+        *slot = nullptr;
+        sim_handles--;
+    }
+    return result;
 }
 
 extern "C" {
@@ -328,7 +289,8 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
+ncclResult_t ncclCommInitRankConfig(
+    ncclComm_t *comm, int nranks, ncclUniqueId id, int rank, ncclConfig_t *config) {
     sim_enter("ncclCommInitRank");
     uint64_t key;
     memcpy(&key, id.internal, sizeof(key));
@@ -344,12 +306,18 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int
         return ncclInvalidUsage;
     clique->nranks = nranks;
     clique->ranks[rank] = *comm = new ncclComm{clique, rank, sim_device()};
+    (*comm)->blocking = (*comm)->told = !config || config->blocking != 0;
+    sim_handles++;
     clique->joined++;
     clique->changed.notify_all();
     clique_lock.unlock();
     if (!t_group) return init_finish(comm);
     t_inits.push_back(comm);
     return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
+    return ncclCommInitRankConfig(comm, nranks, id, rank, nullptr);
 }
 
 ncclResult_t ncclCommInitAll(ncclComm_t *comms, int count, const int *devices) {
@@ -376,20 +344,28 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     if (!comm) return ncclSuccess;
     ncclCommFinalize(comm);
     comm->destroyed = true;
+    sim_handles--;
     return ncclSuccess;
 }
 
+// Ends this rank's part of what waits; the others go on waiting until each aborts its own.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     sim_enter("ncclCommAbort");
     std::lock_guard<std::mutex> lock(comm->clique->mutex);
-    comm->clique->aborted = comm->destroyed = true;
+    comm->aborted = comm->destroyed = true;
     comm->clique->changed.notify_all();
+    sim_handles--;
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
     std::lock_guard<std::mutex> lock(comm->clique->mutex);
-    *error = comm->clique->aborted ? ncclRemoteError : ncclSuccess;
+    if (!all_joined(comm->clique) || !comm->told) {
+        *error = ncclInProgress;
+        comm->told = comm->told || all_joined(comm->clique);
+    } else {
+        *error = init_result(comm);
+    }
     return ncclSuccess;
 }
 
@@ -448,16 +424,6 @@ ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t count, ncclD
     ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
     return coll_issue("ncclReduceScatter", REDUCE_SCATTER, send,
         comm ? count * comm->clique->nranks : 0, recv, count, count, type, op, 0, comm, stream);
-}
-
-ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer,
-    ncclComm_t comm, cudaStream_t stream) {
-    return message_issue("ncclSend", true, (void *)send, count, type, peer, comm, stream);
-}
-
-ncclResult_t ncclRecv(
-    void *recv, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
-    return message_issue("ncclRecv", false, recv, count, type, peer, comm, stream);
 }
 
 } // extern "C"

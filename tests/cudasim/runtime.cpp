@@ -1,7 +1,6 @@
 // Devices, streams, events, graphs and error state of the simulated CUDA.
 #include "sim.h"
 
-#include <atomic>
 #include <cstdarg>
 #include <cstring>
 #include <thread>
@@ -15,12 +14,13 @@ struct State {
     uint64_t seed;
     std::vector<CUstream_st *> streams;
     std::vector<CUevent_st *> events;
-    CUstream_st *default_stream[DEVICES_MAX];
+    std::atomic<bool> faulted[DEVICES_MAX];
     std::atomic<bool> peer[DEVICES_MAX][DEVICES_MAX];
     std::atomic<unsigned> peer_generation;
     std::atomic<int> captures_global;
 };
 
+std::atomic<long> sim_handles;
 static thread_local int t_device;
 static thread_local cudaError_t t_last_error = cudaSuccess;
 static thread_local const char *t_op_name;
@@ -51,21 +51,22 @@ uint64_t sim_random(uint64_t &state) {
     return z ^ (z >> 31);
 }
 
-static CUstream_st *stream_new(int device, bool blocking);
+State *sim_state();
+
+static long handles_live() {
+    State *s = sim_state();
+    std::lock_guard<std::mutex> lock(s->mutex);
+    long live = sim_handles;
+    for (CUstream_st *stream : s->streams) live += !stream->destroyed;
+    for (CUevent_st *event : s->events) live += !event->destroyed;
+    return live;
+}
 
 static void leak_report() {
-    State &s = *[]() -> State * {
-        extern State *sim_state();
-        return sim_state();
-    }();
-    long streams = 0, events = 0;
-    for (CUstream_st *stream : s.streams) streams += !stream->destroyed && !stream->is_default;
-    for (CUevent_st *event : s.events) events += !event->destroyed;
-    extern long memory_leaks();
-    long memory = memory_leaks();
-    if (streams || events)
-        fprintf(stderr, "cudasim: leak: %ld streams, %ld events\n", streams, events);
-    if ((memory || streams || events) && sim_env("CUDASIM_LEAKS", 0) > 1) _exit(1);
+    long handles = handles_live(), memory = memory_live(true);
+    if (handles)
+        fprintf(stderr, "cudasim: leak: %ld streams, events, handles and communicators\n", handles);
+    if ((memory || handles) && sim_env("CUDASIM_LEAKS", 0) > 1) abort();
 }
 
 State *sim_state() {
@@ -84,6 +85,7 @@ State *sim_state() {
 
 int sim_device_count() { return sim_state()->device_count; }
 int sim_device() { return t_device; }
+bool sim_faulted(int device) { return sim_state()->faulted[device]; }
 bool sim_peer_enabled(int device, int peer) { return sim_state()->peer[device][peer]; }
 unsigned sim_peer_generation() { return sim_state()->peer_generation; }
 const char *sim_op_name() { return t_op_name; }
@@ -139,11 +141,10 @@ static void stream_thread(CUstream_st *stream) {
     }
 }
 
-static CUstream_st *stream_new(int device, bool blocking) {
+static CUstream_st *stream_new(int device) {
     State *s = sim_state();
     CUstream_st *stream = new CUstream_st();
     stream->device = device;
-    stream->blocking = blocking;
     std::lock_guard<std::mutex> lock(s->mutex);
     stream->id = (int)s->streams.size();
     s->streams.push_back(stream);
@@ -152,18 +153,8 @@ static CUstream_st *stream_new(int device, bool blocking) {
 
 CUstream_st *stream_get(const char *call, cudaStream_t stream) {
     State *s = sim_state();
+    if (!stream) sim_fatal("%s: the default stream is not simulated", call);
     std::lock_guard<std::mutex> lock(s->mutex);
-    if (!stream) {
-        CUstream_st *&slot = s->default_stream[t_device];
-        if (!slot) {
-            slot = new CUstream_st();
-            slot->device = t_device;
-            slot->is_default = true;
-            slot->id = (int)s->streams.size();
-            s->streams.push_back(slot);
-        }
-        return slot;
-    }
     for (CUstream_st *known : s->streams)
         if (known == stream) {
             if (stream->destroyed)
@@ -185,30 +176,11 @@ static int capture_push(CUstream_st *stream, const char *name, Work run) {
     return (int)graph->nodes.size() - 1;
 }
 
-// The legacy default stream waits for the blocking streams of its device, and they for it.
-static void default_stream_deps(CUstream_st *stream, std::vector<Dep> &deps) {
-    State *s = sim_state();
-    if (!stream->blocking) return;
-    std::vector<CUstream_st *> others;
-    {
-        std::lock_guard<std::mutex> lock(s->mutex);
-        if (stream->is_default) {
-            for (CUstream_st *other : s->streams)
-                if (other != stream && other->device == stream->device && other->blocking)
-                    others.push_back(other);
-        } else if (s->default_stream[stream->device]) {
-            others.push_back(s->default_stream[stream->device]);
-        }
-    }
-    for (CUstream_st *other : others) deps.push_back(stream_tail(other));
-}
-
 void stream_push(CUstream_st *stream, const char *name, Work run, std::vector<Dep> deps) {
     if (stream->capture) {
         capture_push(stream, name, std::move(run));
         return;
     }
-    default_stream_deps(stream, deps);
     std::lock_guard<std::mutex> lock(stream->mutex);
     stream->queue.push_back(Op{name, std::move(run), std::move(deps)});
     stream->submitted++;
@@ -256,16 +228,13 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
     sim_enter("cudaStreamCreate");
     if (!stream || flags > cudaStreamNonBlocking || device_bad(t_device))
         return sim_return(cudaErrorInvalidValue);
-    *stream = stream_new(t_device, flags != cudaStreamNonBlocking);
+    if (sim_faulted(t_device)) return sim_return(cudaErrorIllegalAddress);
+    *stream = stream_new(t_device);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     return cudaStreamCreateWithPriority(stream, flags, 0);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    return cudaStreamCreateWithPriority(stream, 0, 0);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
@@ -281,6 +250,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
 cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     sim_enter("cudaStreamSynchronize");
     CUstream_st *stream = stream_get("cudaStreamSynchronize", handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (stream->capture) {
         stream->capture->invalid = true;
         return sim_return(cudaErrorStreamCaptureUnsupported);
@@ -292,6 +262,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
     sim_enter("cudaStreamQuery");
     CUstream_st *stream = stream_get("cudaStreamQuery", handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (stream->capture) return sim_return(cudaErrorStreamCaptureUnsupported);
     return dep_done(stream_tail(stream)) ? cudaSuccess : cudaErrorNotReady;
 }
@@ -342,6 +313,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
     sim_enter("cudaEventRecord");
     CUevent_st *event = event_get("cudaEventRecord", handle);
     CUstream_st *stream = stream_get("cudaEventRecord", stream_handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (event->device != stream->device)
         sim_fatal("cudaEventRecord: event of device %d recorded on a stream of device %d "
                   "(cudaErrorInvalidResourceHandle)",
@@ -362,6 +334,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t handle, unsigned) {
     sim_enter("cudaStreamWaitEvent");
     CUstream_st *stream = stream_get("cudaStreamWaitEvent", stream_handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     auto record = event_record(event_get("cudaStreamWaitEvent", handle));
     if (!record) return cudaSuccess;
     if (record->graph) {
@@ -412,7 +385,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) 
 cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
     sim_enter("cudaStreamBeginCapture");
     CUstream_st *stream = stream_get("cudaStreamBeginCapture", handle);
-    if (stream->is_default || stream->capture)
+    if (stream->capture)
         return sim_return(
             stream->capture ? cudaErrorIllegalState : cudaErrorStreamCaptureUnsupported);
     stream->capture = new CUgraph_st();
@@ -481,13 +454,14 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     if (!exec || !graph) return sim_return(cudaErrorInvalidValue);
     *exec = new CUgraphExec_st{*graph, {nullptr}};
     for (size_t i = 1; i < graph->lanes.size(); i++)
-        (*exec)->lanes.push_back(stream_new(graph->lanes[i]->device, false));
+        (*exec)->lanes.push_back(stream_new(graph->lanes[i]->device));
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
     sim_enter("cudaGraphLaunch");
     CUstream_st *stream = stream_get("cudaGraphLaunch", handle);
+    if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (stream->device != exec->graph.lanes[0]->device)
         sim_fatal("cudaGraphLaunch: graph captured on device %d launched on a stream of device %d",
             exec->graph.lanes[0]->device, stream->device);
@@ -518,6 +492,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 
 // ---- devices ----
+
+void cudasim_fault(int device) { sim_state()->faulted[device] = true; }
+long cudasim_live(void) { return handles_live() + memory_live(false); }
 
 cudaError_t cudaGetDeviceCount(int *count) {
     sim_enter("cudaGetDeviceCount");
@@ -596,12 +573,10 @@ cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device) {
 cudaError_t cudaDeviceSynchronize(void) {
     sim_enter("cudaDeviceSynchronize");
     if (capture_forbids()) return sim_return(cudaErrorStreamCaptureUnsupported);
+    if (sim_faulted(t_device)) return sim_return(cudaErrorIllegalAddress);
     device_wait_all(t_device);
     return cudaSuccess;
 }
-
-cudaError_t cudaDeviceReset(void) { return cudaDeviceSynchronize(); }
-cudaError_t cudaSetDeviceFlags(unsigned) { return cudaSuccess; }
 
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer) {
     sim_enter("cudaDeviceCanAccessPeer");

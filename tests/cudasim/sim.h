@@ -2,6 +2,7 @@
 #ifndef CUDASIM_SIM_H
 #define CUDASIM_SIM_H
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -72,7 +73,7 @@ struct CUgraphExec_st {
 // Streams are never deleted, so a stale handle can be told from a live one.
 struct CUstream_st {
     int device = 0, id = 0;
-    bool blocking = true, is_default = false, destroyed = false, started = false;
+    bool destroyed = false, started = false;
     std::mutex mutex;
     std::condition_variable work, done;
     std::deque<Op> queue;
@@ -101,6 +102,8 @@ struct CUevent_st {
 long sim_env(const char *name, long otherwise);
 int sim_device_count();
 int sim_device();
+extern std::atomic<long> sim_handles; // of cuBLAS and NCCL, not given back
+bool sim_faulted(int device);         // a kernel has failed there
 bool sim_peer_enabled(int device, int peer);
 unsigned sim_peer_generation();
 void sim_enter(const char *call);          // fatal inside a host callback
@@ -126,6 +129,7 @@ void memory_thread_begin(int device);     // rights and signal stack of a stream
 void memory_access(int device, bool all); // which devices' memory this thread may touch
 void memory_access_none();
 void memory_init(int device_count);
+long memory_live(bool report); // allocations that were not given back
 
 // ---- exec.cpp ----
 

@@ -156,7 +156,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device);
 cudaError_t cudaDeviceSynchronize(void);
-cudaError_t cudaDeviceReset(void);
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer);
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int flags);
 cudaError_t cudaDeviceDisablePeerAccess(int peer);
@@ -164,30 +163,22 @@ cudaError_t cudaDeviceGetP2PAttribute(int *value, enum cudaDeviceP2PAttr attr, i
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
-cudaError_t cudaSetDeviceFlags(unsigned int flags);
 
 cudaError_t cudaMalloc(void **ptr, size_t size);
-cudaError_t cudaMallocAsync(void **ptr, size_t size, cudaStream_t stream);
 cudaError_t cudaFree(void *ptr);
-cudaError_t cudaFreeAsync(void *ptr, cudaStream_t stream);
 cudaError_t cudaHostAlloc(void **ptr, size_t size, unsigned int flags);
-cudaError_t cudaMallocHost(void **ptr, size_t size);
 cudaError_t cudaFreeHost(void *ptr);
 cudaError_t cudaHostRegister(void *ptr, size_t size, unsigned int flags);
 cudaError_t cudaHostUnregister(void *ptr);
 cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned int flags);
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attr, const void *ptr);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
-cudaError_t cudaMemcpy(void *dst, const void *src, size_t n, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(
     void *dst, const void *src, size_t n, enum cudaMemcpyKind kind, cudaStream_t stream);
-cudaError_t cudaMemcpyPeer(void *dst, int dst_dev, const void *src, int src_dev, size_t n);
 cudaError_t cudaMemcpyPeerAsync(
     void *dst, int dst_dev, const void *src, int src_dev, size_t n, cudaStream_t stream);
-cudaError_t cudaMemset(void *dst, int value, size_t n);
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t stream);
 
-cudaError_t cudaStreamCreate(cudaStream_t *stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned int flags);
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned int flags, int priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
@@ -221,7 +212,18 @@ cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr, 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
     int *blocks, const void *func, int block_size, size_t shared_bytes);
 
-/* Counters a test may read: async copies from or to unpinned host memory so far. */
+/* ---- for tests ---- */
+
+/* As after a kernel's illegal access on the device: every call that has to do with it fails. */
+void cudasim_fault(int device);
+
+/* The nth allocation from now on fails, as if memory were full; 0: none. */
+void cudasim_fail_malloc(long nth);
+
+/* Allocations, streams and events that have not been given back. */
+long cudasim_live(void);
+
+/* Asynchronous copies from or to host memory that is not pinned, so far. */
 long cudasim_unpinned_count(void);
 
 #define CUDASIM_VEC2(T, name)                                                                      \
@@ -259,9 +261,6 @@ struct dim3 {
 
 template <class T> inline cudaError_t cudaMalloc(T **ptr, size_t size) {
     return cudaMalloc((void **)ptr, size);
-}
-template <class T> inline cudaError_t cudaMallocAsync(T **ptr, size_t size, cudaStream_t stream) {
-    return cudaMallocAsync((void **)ptr, size, stream);
 }
 template <class T> inline cudaError_t cudaHostAlloc(T **ptr, size_t size, unsigned int flags) {
     return cudaHostAlloc((void **)ptr, size, flags);

@@ -18,6 +18,12 @@ typedef struct ncclComm *ncclComm_t;
 typedef struct {
     char internal[NCCL_UNIQUE_ID_BYTES];
 } ncclUniqueId;
+typedef struct {
+    int blocking; /* 0: calls may return ncclInProgress, and ncclCommGetAsyncError is asked */
+} ncclConfig_t;
+#define NCCL_CONFIG_INITIALIZER                                                                    \
+    { 1 }
+
 typedef enum {
     ncclSuccess = 0,
     ncclUnhandledCudaError = 1,
@@ -52,6 +58,8 @@ const char *ncclGetErrorString(ncclResult_t result);
 const char *ncclGetLastError(ncclComm_t comm);
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank);
+ncclResult_t ncclCommInitRankConfig(
+    ncclComm_t *comm, int nranks, ncclUniqueId id, int rank, ncclConfig_t *config);
 ncclResult_t ncclCommInitAll(ncclComm_t *comms, int count, const int *devices);
 ncclResult_t ncclCommFinalize(ncclComm_t comm);
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
@@ -72,10 +80,6 @@ ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataT
     ncclComm_t comm, cudaStream_t stream);
 ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t recv_count, ncclDataType_t type,
     ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
-ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer,
-    ncclComm_t comm, cudaStream_t stream);
-ncclResult_t ncclRecv(
-    void *recv, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream);
 
 #ifdef __cplusplus
 }
