@@ -80,7 +80,7 @@ LIB := $(filter-out $(BUILD)/src/main.c.o,$(OBJ))
 TESTS := $(patsubst tests/test_%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/test_*.c)))
 PERF := $(patsubst perf/%_perf.c,$(BUILD)/perf/%_perf,$(sort $(wildcard perf/*_perf.c)))
 FUZZ := idx cifar10 ini model safetensors
-EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] tests/cudasim/*.[hc]* tests/cudasim/include/*.h tests/fuzz/*.[ch] perf/*.[ch])
+EVERY_C := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cu src/*/*.cuh tests/*.[ch] tests/*.cu tests/cudasim/*.[hc]* tests/cudasim/include/*.h tests/fuzz/*.[ch] perf/*.[ch])
 
 all: $(BUILD)/huddle ## build huddle
 
@@ -107,7 +107,12 @@ $(BUILD)/%.cpp.o: %.cpp $(BUILD)/flags
 	$(QUIET)$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
 $(BUILD)/tests/%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
-	$(QUIET)$(CC) $(TESTINC) $(THISINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) $(TESTLIB) -o $@
+	$(QUIET)$(CC) $(TESTINC) $(THISINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(MORE) $(LIB) $(LDLIBS) $(TESTLIB) -o $@
+# The kernels of this one are for the simulated CUDA.
+ifdef SIM
+$(BUILD)/tests/simulated: $(BUILD)/tests/simulated.cu.o
+$(BUILD)/tests/simulated: MORE := $(BUILD)/tests/simulated.cu.o
+endif
 $(BUILD)/tests/readme: THISINC := -I$(BUILD)/tests -DREADME_STRATEGY='"$(BUILD)/tests/readme_strategy.c"'
 $(BUILD)/tests/readme: $(BUILD)/tests/readme_strategy.c
 $(BUILD)/tests/readme_strategy.c: README.md
@@ -118,7 +123,7 @@ $(BUILD)/perf/%: perf/%.c $(LIB)
 	$(QUIET)$(CC) $(CFLAGS) -DPERF_COMMIT='"$(shell git describe --always --dirty 2>/dev/null)"' -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
 $(FUZZ:%=$(BUILD)/%): $(BUILD)/%: tests/fuzz/fuzz.c $(LIB)
 	$(QUIET)$(CC) -Itests $(CFLAGS) -fsanitize=fuzzer -DTARGET=fuzz_$* -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@
--include $(FUZZ:%=$(BUILD)/%.d) $(OBJ:.o=.d) $(TESTS:=.d) $(PERF:=.d)
+-include $(BUILD)/tests/simulated.cu.d $(FUZZ:%=$(BUILD)/%.d) $(OBJ:.o=.d) $(TESTS:=.d) $(PERF:=.d)
 FORCE:
 QUIET = @printf '  %-5s %s\n' $(if $(filter %.cpp.o,$@),CXX,$(if $(findstring tests/,$@),TEST,$(if $(filter %.cu.o,$@),$(if $(SIM),CXX,NVCC),CC))) '$<';
 TESTLIB = -lcriterion
@@ -142,10 +147,10 @@ run-tests: $(BUILD)/huddle $(TESTS)
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) run-tests BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
 	  SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
-SEED ?= $(shell od -An -N2 -tu2 /dev/urandom)
+SEED := $(or $(SEED),$(strip $(shell od -An -N2 -tu2 /dev/urandom)))
 sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws
-	@echo 'simulated CUDA: SEED=$(strip $(SEED))'
-	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(strip $(SEED)) CUDASIM_LEAKS=2 \
+	@echo 'simulated CUDA: make sim SEED=$(SEED)'
+	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(SEED) CUDASIM_LEAKS=2 \
 	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim
 tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and without OpenMP
 	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \

@@ -3,6 +3,7 @@
 #
 # tests/mutants.txt holds one mutant a line, four fields with a tab between:
 #   file    test-program[,test-program]    sed expression    what it breaks
+# The tests run on the simulated CUDA, so that the CUDA device and its kernels can be broken too.
 # A mutant is dead when one of its test programs fails, or runs longer than two minutes. One that
 # changes nothing or does not compile is a mistake in the list. With a word, only lines that hold it.
 cd "$(dirname "$0")/.." || exit 1
@@ -26,7 +27,7 @@ build() { # test programs; also huddle, for tests that start it
         ! grep -q HUDDLE "tests/test_$program.c" || targets="$targets build/huddle"
     done
     # shellcheck disable=SC2086 # one word a target
-    make -s BUILD=build $targets >"$scratch/log" 2>&1 </dev/null
+    make -s BUILD=build SIM=1 $targets >"$scratch/log" 2>&1 </dev/null
 }
 passes() { # test program
     HUDDLE=build/huddle timeout -k 5 120 "build/tests/$1" >"$scratch/log" 2>&1 </dev/null
