@@ -174,7 +174,7 @@ perf: $(PERF) ## build and run the measuring programs; perf/README.md explains t
 lint: ## layout, include rule, clang-tidy, warnings of both compilers
 	clang-format --dry-run -Werror $(EVERY_C)
 	sh tests/floors.sh
-	$(MAKE) all CC=clang BUILD=$(BUILD)/clang CUDA=0 WERROR=1
+	$(MAKE) all CC=clang BUILD=$(BUILD)/clang SIM=1 WERROR=1
 	@echo clang-tidy; printf '%s\n' $(SRC) | xargs -P 2 -n 8 sh -c 'clang-tidy --quiet "$$@" -- \
 	  $(filter-out -f% -W% -march%,$(CFLAGS)) 2>/dev/null' clang-tidy
 format: ## clang-format in place

@@ -23,7 +23,7 @@ static void *find(void **known, const char *name) {
 #define FORWARD(name, parameters, arguments)                                                       \
     cublasStatus_t name parameters {                                                               \
         static void *known;                                                                        \
-        cublasStatus_t(*real) parameters;                                                          \
+        __typeof__(name) *real;                                                                    \
         void *at = find(&known, TEXT(name));                                                       \
         if (!at) return CUBLAS_STATUS_NOT_INITIALIZED;                                             \
         memcpy(&real, &at, sizeof real);                                                           \
@@ -42,18 +42,18 @@ FORWARD(cublasSgemm,
         float *C, int ldc),
     (handle, ta, tb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc))
 FORWARD(cublasSgemmStridedBatched,
-    (cublasHandle_t handle, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-        const float *alpha, const float *A, int lda, long long stride_a, const float *B, int ldb,
-        long long stride_b, const float *beta, float *C, int ldc, long long stride_c, int count),
-    (handle, ta, tb, m, n, k, alpha, A, lda, stride_a, B, ldb, stride_b, beta, C, ldc, stride_c,
-        count))
+    (cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
+        const float *alpha, const float *A, int lda, long long strideA, const float *B, int ldb,
+        long long strideB, const float *beta, float *C, int ldc, long long strideC, int batchCount),
+    (handle, transa, transb, m, n, k, alpha, A, lda, strideA, B, ldb, strideB, beta, C, ldc,
+        strideC, batchCount))
 
 const char *cublasGetStatusString(cublasStatus_t status) {
+    static const char missing[] = LIBRARY " cannot be loaded: LD_LIBRARY_PATH can name its folder";
     static void *known;
-    const char *(*real)(cublasStatus_t);
+    __typeof__(cublasGetStatusString) *real;
     void *at = find(&known, "cublasGetStatusString");
-    if (!at)
-        return LIBRARY " cannot be loaded: is it where huddle was built, or in LD_LIBRARY_PATH?";
+    if (!at) return missing;
     memcpy(&real, &at, sizeof real);
     return real(status);
 }
