@@ -258,6 +258,12 @@ static void cuda_wait(struct stream *base, struct event *e) {
     if (error != cudaSuccess) cuda_latch(base, "cudaStreamWaitEvent", error);
 }
 
+/* What it says, the stream's next call says again: a fault on a GPU stays. */
+static void cuda_event_sync(struct event *e) {
+    (void)cudaEventSynchronize(e->cuda);
+    (void)cudaGetLastError();
+}
+
 const struct device_ops device_cuda = {
     .kind = "cuda",
     .host_memory = 0,
@@ -275,5 +281,6 @@ const struct device_ops device_cuda = {
     .copy = cuda_copy,
     .record = cuda_record,
     .wait = cuda_wait,
+    .event_sync = cuda_event_sync,
     .sync = cuda_sync,
 };

@@ -53,3 +53,5 @@ void stream_record(struct stream *q, struct event *e) {
 void stream_wait(struct stream *q, struct event *e) {
     if (q->failed == STATUS_OK) q->device->ops->wait(q, e);
 }
+
+void event_sync(struct event *e, struct device *d) { d->ops->event_sync(e); }

@@ -62,6 +62,10 @@ struct device_ops {
     void (*record)(struct stream *q, struct event *e);
     void (*wait)(struct stream *q, struct event *e); /* e may be another device's of the kind */
 
+    /* The host waits until e, as it was recorded last, has come to pass; one that never was recorded
+     * has. A failure stays latched in its stream. */
+    void (*event_sync)(struct event *e);
+
     /* The host waits for all of q. Returns, and clears, the first failure latched in it. After a
      * kernel's fault a GPU is lost to the process: from then on each sync fails. */
     enum status (*sync)(struct stream *q);
@@ -98,6 +102,7 @@ enum status event_open(struct event **out, struct device *d);
 void event_close(struct event *e, struct device *d);
 void stream_record(struct stream *q, struct event *e);
 void stream_wait(struct stream *q, struct event *e);
+void event_sync(struct event *e, struct device *d);
 
 #ifdef __cplusplus
 }

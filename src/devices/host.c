@@ -89,6 +89,8 @@ static void host_record(struct stream *q, struct event *e) {
     (void)e;
 }
 
+static void host_event_sync(struct event *e) { (void)e; }
+
 static enum status host_sync(struct stream *q) {
     enum status failed = q->failed;
     q->failed = STATUS_OK;
@@ -112,5 +114,6 @@ const struct device_ops device_host = {
     .copy = host_copy,
     .record = host_record,
     .wait = host_record,
+    .event_sync = host_event_sync,
     .sync = host_sync,
 };
