@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "devices/vec.h"
 
+struct event;
 struct stream;
 
 /* How the workers wait for each other. */
@@ -29,6 +30,9 @@ struct comm_ops {
     const char *name; /* "host" */
     void (*close)(struct comm *c);
 
+    /* Before the worker's first collective, on its thread: the stream that its collectives are on. */
+    enum status (*join)(struct comm *c, int rank, struct stream *q);
+
     /* v <- scale times the sum over ranks, the same bits on all. */
     void (*sum)(struct comm *c, int rank, struct stream *q, struct vec v, float scale);
 
@@ -36,11 +40,14 @@ struct comm_ops {
     double (*sum1)(struct comm *c, int rank, struct stream *q, double a);
 };
 
-/* Through memory that all threads of this process share: each worker sums one slice of the
- * vectors, in rank order, and writes it to all. */
+/* Through memory that all threads and devices of this process reach: each worker sums one slice of
+ * the vectors, in rank order, and writes it to all. Where work is done at once, on the host, it
+ * needs no join. */
 enum status comm_open_host(struct comm **out, int size, struct comm_waits waits);
 
-void comm_close(struct comm *c); /* NULL is fine */
+/* NULL is fine. Before the devices close whose streams have joined. */
+void comm_close(struct comm *c);
+enum status comm_join(struct comm *c, int rank, struct stream *q);
 void comm_sum(struct comm *c, int rank, struct stream *q, struct vec v, float scale);
 double comm_sum1(struct comm *c, int rank, struct stream *q, double a);
 

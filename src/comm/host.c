@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "comm/comm.h"
 #include "devices/device.h"
@@ -10,7 +11,10 @@ struct comm_seat {
     _Alignas(LINE) float *brought;
     size_t n;
     double number;
-    float *slices[]; /* [size] the caller's slice of everybody's vector */
+    struct device *device; /* of the two below; NULL where work is done at once */
+    struct event *ready;   /* what is brought is there */
+    struct event *done;    /* the caller's slice is written, to all */
+    float *slices[];       /* [size] the caller's slice of everybody's vector */
 };
 
 struct host_comm {
@@ -30,19 +34,48 @@ static size_t slice_start(size_t n, int rank, int size) {
     return at < n ? at : n;
 }
 
+static enum status host_join(struct comm *base, int rank, struct stream *q) {
+    struct comm_seat *mine = seat_at((struct host_comm *)base, rank);
+    if (q->device->ops->host_memory) return STATUS_OK;
+    mine->device = q->device;
+    TRY(event_open(&mine->ready, q->device));
+    return event_open(&mine->done, q->device);
+}
+
+/* q goes on when the others' vectors are there, or when they have written their slices. The events
+ * stand still meanwhile: nobody records one anew before all have come to the next meeting, or have
+ * parted. */
+static void wait_ready(struct host_comm *c, int rank, struct stream *q) {
+    if (!seat_at(c, rank)->device) return;
+    for (int r = 0; r < c->base.size; r++) {
+        if (r != rank) stream_wait(q, seat_at(c, r)->ready);
+    }
+}
+
+static void wait_done(struct host_comm *c, int rank, struct stream *q) {
+    if (!seat_at(c, rank)->device) return;
+    for (int r = 0; r < c->base.size; r++) {
+        if (r != rank) stream_wait(q, seat_at(c, r)->done);
+    }
+}
+
 static void host_sum(struct comm *base, int rank, struct stream *q, struct vec v, float scale) {
     struct host_comm *c = (struct host_comm *)base;
     struct comm_seat *mine = seat_at(c, rank);
     mine->brought = v.at;
     mine->n = v.n;
+    if (mine->device) stream_record(q, mine->ready);
     if (!base->waits.meet(base->waits.with, rank)) return;
     size_t from = slice_start(v.n, rank, base->size), to = slice_start(v.n, rank + 1, base->size);
     for (int r = 0; r < base->size; r++) {
         ASSERT(seat_at(c, r)->n == v.n);
         mine->slices[r] = seat_at(c, r)->brought + from;
     }
+    wait_ready(c, rank, q);
     q->kernels->sum(q, mine->slices, base->size, scale, to - from);
+    if (mine->device) stream_record(q, mine->done);
     base->waits.part(base->waits.with, rank);
+    wait_done(c, rank, q);
 }
 
 static double host_sum1(struct comm *base, int rank, struct stream *q, double a) {
@@ -57,13 +90,20 @@ static double host_sum1(struct comm *base, int rank, struct stream *q, double a)
 }
 
 static void host_comm_close(struct comm *base) {
-    free(((struct host_comm *)base)->seats);
-    free(base);
+    struct host_comm *c = (struct host_comm *)base;
+    for (int r = 0; c->seats && r < base->size; r++) {
+        struct comm_seat *s = seat_at(c, r);
+        event_close(s->ready, s->device);
+        event_close(s->done, s->device);
+    }
+    free(c->seats);
+    free(c);
 }
 
 static const struct comm_ops comm_host = {
     .name = "host",
     .close = host_comm_close,
+    .join = host_join,
     .sum = host_sum,
     .sum1 = host_sum1,
 };
@@ -76,6 +116,7 @@ enum status comm_open_host(struct comm **out, int size, struct comm_waits waits)
     size_t bytes = sizeof(struct comm_seat) + (size_t)size * sizeof(float *);
     c->stride = (bytes + LINE - 1) / LINE * LINE;
     c->seats = aligned_alloc(LINE, c->stride * (size_t)size);
+    if (c->seats) memset(c->seats, 0, c->stride * (size_t)size);
     if (c->seats) return STATUS_OK;
     host_comm_close(*out);
     *out = NULL;

@@ -3,7 +3,8 @@
  * This file says what each does; name.c does it for the host, name.cu for CUDA, in the same order.
  * Pointers are to memory of the stream's device, or to host memory that it can reach. Shapes are
  * written (outer, ..., inner), inner contiguous; images are NHWC. Nothing aliases unless said.
- * Every call is made by the stream's thread, is enqueued on q and latches its failure there. The
+ * Every call is made by the stream's thread, is enqueued on q and latches its failure there. What
+ * stands in plain host memory, shapes and lists of pointers, is read before the call returns. The
  * host's kernels use q->threads OpenMP threads; their bits depend on that number and on nothing
  * else. Nothing here allocates.
  */
