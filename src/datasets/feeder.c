@@ -27,7 +27,7 @@ struct feeder {
 /* Fills one batch, of those that their workers need soonest; false when all are filled or begun. */
 static int feeder_fill(struct feeder *f) {
     int count = atomic_load_explicit(&f->count, memory_order_acquire);
-    for (int ahead = 0; ahead < LOADER_RING; ahead++) {
+    for (int ahead = 0; ahead < LOADER_RING_DEVICE; ahead++) {
         for (int i = 0; i < count; i++) {
             if (loader_fill(f->loaders[i], ahead)) return 1;
         }
@@ -91,7 +91,7 @@ enum status feeder_add(struct feeder *f, struct loader *l) {
     if (count == LOADERS) {
         return fail(STATUS_BAD_CONFIG, "a feeder serves at most %d loaders", LOADERS);
     }
-    for (int i = 0; i < LOADER_RING; i++) sem_post(&f->work);
+    for (int i = 0; i < LOADER_RING_DEVICE; i++) sem_post(&f->work);
     return STATUS_OK;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "devices/device.h"
 
 enum { CACHE_LINE = 64, SPINS = 256 };
 
@@ -29,10 +30,12 @@ struct loader {
     const struct dataset *data;
     struct loader_settings set;
     uint64_t from;   /* samples drawn before batch 0 */
+    uint64_t ring;   /* slots in use */
+    uint64_t out;    /* the first batch that was not given back; the worker's thread only */
     sem_t *released; /* NULL: nobody else fills */
     /* The batch that the worker takes next. Others read it as a hint where to look first. */
     _Alignas(CACHE_LINE) _Atomic uint64_t next;
-    struct slot slots[LOADER_RING];
+    struct slot slots[LOADER_RING_DEVICE];
 };
 
 static uint64_t slot_word(uint64_t number, enum slot_state state) { return number * 4 + state; }
@@ -199,7 +202,8 @@ static int slot_claim(struct slot *slot, uint64_t empty) {
 
 int loader_fill(struct loader *l, int ahead) {
     uint64_t next = atomic_load_explicit(&l->next, memory_order_relaxed);
-    struct slot *slot = &l->slots[(next + (uint64_t)ahead) % LOADER_RING];
+    if ((uint64_t)ahead >= l->ring) return 0;
+    struct slot *slot = &l->slots[(next + (uint64_t)ahead) % l->ring];
     uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     if (word % 4 != SLOT_EMPTY || !slot_claim(slot, word)) return 0;
     slot_fill(l, slot, word / 4);
@@ -218,19 +222,25 @@ static void slot_await(struct loader *l, struct slot *slot, uint64_t number, dou
     if (waited) *waited += clock_seconds() - began;
 }
 
-/* Gives the batch before `next` back to be filled anew. */
-static void slot_release(struct loader *l, uint64_t next) {
-    if (next == 0) return;
-    struct slot *slot = &l->slots[(next - 1) % LOADER_RING];
-    uint64_t empty = slot_word(next - 1 + LOADER_RING, SLOT_EMPTY);
+/* Gives the oldest batch that is out back to be filled anew. */
+static void slot_release(struct loader *l) {
+    struct slot *slot = &l->slots[l->out % l->ring];
+    uint64_t empty = slot_word(l->out + l->ring, SLOT_EMPTY);
     atomic_store_explicit(&slot->word, empty, memory_order_release);
     if (l->released) sem_post(l->released);
+    l->out++;
+}
+
+void loader_give_back(struct loader *l, long n) {
+    ASSERT(l->set.device && n >= 0 && l->out + (uint64_t)n <= atomic_load(&l->next));
+    while (n-- > 0) slot_release(l);
 }
 
 const struct batch *loader_next(struct loader *l, double *waited) {
     uint64_t next = atomic_load_explicit(&l->next, memory_order_relaxed);
-    struct slot *slot = &l->slots[next % LOADER_RING];
-    slot_release(l, next);
+    struct slot *slot = &l->slots[next % l->ring];
+    if (!l->set.device && next > 0) slot_release(l);
+    ASSERT(next - l->out < l->ring);
     uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (word != slot_word(next, SLOT_READY)) slot_await(l, slot, next, waited);
     atomic_store_explicit(&l->next, next + 1, memory_order_relaxed);
@@ -249,18 +259,25 @@ uint64_t loader_drawn(const struct loader *l) {
 void loader_seek(struct loader *l, uint64_t drawn) {
     ASSERT(!l->released);
     l->from = drawn;
+    l->out = 0;
     atomic_init(&l->next, 0);
-    for (uint64_t i = 0; i < LOADER_RING; i++) {
+    for (uint64_t i = 0; i < l->ring; i++) {
         atomic_init(&l->slots[i].word, slot_word(i, SLOT_EMPTY));
     }
 }
 
 /* Writes to the memory at once: a page belongs to the node of the thread that writes first. */
-static enum status batch_open(struct batch *b, const struct dataset *d, int n, struct arena *a) {
-    size_t x_bytes = (size_t)n * floats_of(d) * sizeof *b->x,
+static enum status batch_open(struct batch *b, const struct loader *l, struct arena *a) {
+    int n = l->set.batch;
+    size_t x_bytes = (size_t)n * floats_of(l->data) * sizeof *b->x,
            label_bytes = (size_t)n * sizeof *b->label;
-    b->x = arena_take(a, x_bytes);
-    b->label = arena_take(a, label_bytes);
+    if (l->set.device) {
+        TRY(device_pinned(l->set.device, (void **)&b->x, x_bytes));
+        TRY(device_pinned(l->set.device, (void **)&b->label, label_bytes));
+    } else {
+        b->x = arena_take(a, x_bytes);
+        b->label = arena_take(a, label_bytes);
+    }
     if (!b->x || !b->label) {
         return fail(STATUS_FAILED, "no memory for batches of %d samples: %d of %zu bytes", n,
             LOADER_RING, x_bytes + label_bytes);
@@ -288,9 +305,8 @@ enum status loader_open(struct loader **out, const struct dataset *d,
     if (!l) return fail(STATUS_FAILED, "no memory for a loader");
     l->data = d;
     l->set = *set;
-    for (int i = 0; i < LOADER_RING; i++) {
-        TRY(batch_open(&l->slots[i].batch, d, set->batch, arena));
-    }
+    l->ring = set->device ? LOADER_RING_DEVICE : LOADER_RING;
+    for (uint64_t i = 0; i < l->ring; i++) TRY(batch_open(&l->slots[i].batch, l, arena));
     loader_seek(l, 0);
     *out = l;
     return STATUS_OK;

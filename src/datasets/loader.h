@@ -30,6 +30,10 @@ struct loader_settings {
                       0: a worker keeps its samples and only their order changes */
     int crop;      /* pixels of zeros around an image, of which crops are taken */
     int flip;      /* 1: every other sample is mirrored, left to right */
+
+    /* Whose pinned memory holds the batches; they stay valid until loader_give_back. NULL: the
+     * arena does, and each is valid until the next is asked for. */
+    struct device *device;
 };
 
 struct batch {
@@ -42,6 +46,7 @@ struct batch {
 enum status loader_check(const struct dataset *d, const struct loader_settings *set);
 
 struct loader;
+struct device;
 
 /* The loader's memory comes from the arena and is touched here, so that it is near the worker who
  * opens it. STATUS_BAD_CONFIG when there are more shards than samples. The set must outlive the
@@ -50,10 +55,14 @@ enum status loader_open(struct loader **out, const struct dataset *d,
     const struct loader_settings *set, struct arena *arena);
 void loader_close(struct loader *l);
 
-/* The next batch, valid until the next call. Full batches always: one that meets the end of a
+/* The next batch, valid until the next call, unless a device copies it: then until it is given
+ * back, and at most LOADER_RING_DEVICE - 1 may be out when the next is asked for. Full batches always: one that meets the end of a
  * pass goes on in the next. *waited (NULL: not wanted) grows by the seconds that the worker spent
  * on it because it was not ready; no clock is read when it was. */
 const struct batch *loader_next(struct loader *l, double *waited);
+
+/* The `n` batches that have been out for longest may be filled anew. For a loader with a device. */
+void loader_give_back(struct loader *l, long n);
 
 /* Samples handed out so far; and: go on after that many. Seek before the feeder is attached. */
 uint64_t loader_drawn(const struct loader *l);
@@ -94,11 +103,12 @@ void feeder_close(struct feeder *f);
 
 /* ---- between loader.c and feeder.c ---- */
 
-/* How many batches a loader holds: the one in the worker's hands and those being made ready. */
-enum { LOADER_RING = 4 };
+/* How many batches a loader holds: the one in the worker's hands and those being made ready; with
+ * a device, whose copies come later, those on their way to it too. */
+enum { LOADER_RING = 4, LOADER_RING_DEVICE = 16 };
 
-/* Fills the batch that the worker will ask for after `ahead` others (0 .. LOADER_RING-1), if
- * nobody has begun it; true when it did. Any thread. */
+/* Fills the batch that the worker will ask for after `ahead` others, if there is room for so many
+ * and nobody has begun it; true when it did. Any thread. */
 int loader_fill(struct loader *l, int ahead);
 
 /* From now on *released is posted whenever a batch is there to be filled anew; NULL: no more. */

@@ -37,6 +37,7 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
     TRY(worker_vec(w, "g", &w->g, n, SCRATCH));
     if (run->set.judge) TRY(worker_vec(w, "shown", &c->shown, n, SCRATCH));
     TRY(device_alloc(s->device, (void **)&s->step, sizeof *s->step));
+    TRY(device_pinned(s->device, (void **)&s->steps, SEAT_STEPS * sizeof *s->steps));
     TRY(optimizer_open(&s->optimizer, run->optimizer, s->device, n));
     for (int i = 0; i < s->optimizer.vecs; i++) {
         const struct optimizer_vec *v = &s->optimizer.vec[i];
@@ -55,8 +56,11 @@ static enum status take_seat(struct run *run, struct crew *c) {
     int number = run->devices.number[run->devices.of[w->rank]];
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
     TRY(stream_open(&w->q, s->device));
+    if (!run->devices.ops->host_memory) TRY(event_open(&s->passed, s->device));
+    TRY(team_join(run->team, w->rank, w->q));
     TRY(run->task->ops->learner_open(
         run->task, &s->learner, w->rank, w->q, state_drawn(run, w->rank)));
+    s->learner->passed = s->passed;
     TRY(claim_vectors(run, c));
     if (ops->local_size) {
         w->mine = calloc(1, ops->local_size);
@@ -70,10 +74,14 @@ static enum status take_seat(struct run *run, struct crew *c) {
 /* A loss this many times the first (or 1, if that was less) does not come back. */
 static const double EXPLODED = 1e6;
 
-/* The mean training loss of the round; training on from one that is lost is no use. */
-static enum status watch_loss(struct run *run, struct crew *c, double before) {
+/* Waits for the stream: has all gone well, and what is the mean training loss since the last look?
+ * Training on from one that is lost is no use. */
+static enum status look(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
-    double loss = s->learner->task->ops->loss(s->learner), samples = s->samples - before;
+    double loss, samples = s->samples - c->samples_seen;
+    TRY(s->learner->task->ops->loss(s->learner, &loss));
+    c->samples_seen = s->samples;
+    c->unseen = 0;
     if (!(samples > 0)) return STATUS_OK;
     c->loss_sum += loss * samples;
     c->losses += samples;
@@ -85,8 +93,15 @@ static enum status watch_loss(struct run *run, struct crew *c, double before) {
         loss, s->w.steps);
 }
 
+/* Looking at each round costs nothing where work is done at once. Elsewhere it would let the device
+ * run dry: there the host runs ahead of it for some rounds. */
+static int is_time_to_look(const struct run *run, struct crew *c) {
+    return ++c->unseen >= run->set.ahead || run->devices.ops->host_memory;
+}
+
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
+    c->samples_seen = c->seat.samples;
     count_from_here(run, &c->seat);
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
     enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
@@ -94,16 +109,18 @@ static enum status train(struct run *run, struct crew *c) {
     team_part(run->team, w->rank);
     TRY(begun);
     while (!run->stop) {
-        double before = c->seat.samples;
         team_start_round(run->team, w->rank);
         TRY(run->strategy->ops->round(run->strategy, w));
-        TRY(stream_sync(w->q));
         if (team_broken(run->team)) return STATUS_STOPPED;
-        TRY(watch_loss(run, c, before));
+        if (is_time_to_look(run, c)) TRY(look(run, c));
         w->round++;
-        if (team_end_round(run->team, w->rank)) TRY(evaluate_answer(run, c));
+        if (team_end_round(run->team, w->rank)) {
+            TRY(look(run, c));
+            TRY(evaluate_answer(run, c));
+        }
         if (team_broken(run->team)) return STATUS_STOPPED;
     }
+    TRY(stream_sync(w->q));
     if (run->setup->finished) run->setup->finished(run->setup->with, w);
     return STATUS_OK;
 }
@@ -117,6 +134,8 @@ void *crew_work(void *arg) {
         snprintf(c->why, sizeof c->why, "%s", fail_message());
         if (c->end != STATUS_STOPPED) team_break(run->team, c->seat.w.rank);
     }
+    /* Nothing may be closed while a stream has work to do on it; how that ends does not matter. */
+    if (c->seat.w.q) (void)stream_sync(c->seat.w.q);
     team_leave(run->team, c->seat.w.rank);
     return NULL;
 }

@@ -76,6 +76,8 @@ static enum status open_team(struct run *run) {
         .max_lag = run->set.max_lag,
         .spin = crowded ? 0 : 2000,
         .seed = (uint32_t)run->set.seed,
+        .kind = run->devices.ops,
+        .device = run->devices.number[0],
         .machine = run->machine,
         .places = run->place,
         .round_ended = crew_round_ended,
@@ -171,14 +173,18 @@ static void run_close(struct run *run) {
     for (int r = 0; r < TEAM_MOST; r++) {
         struct seat *s = &run->crew[r].seat;
         if (s->learner) run->task->ops->learner_close(s->learner);
-        stream_close(s->w.q);
-        device_close(s->device);
         free(s->w.mine);
     }
     if (run->strategy && run->strategy->ops->close) run->strategy->ops->close(run->strategy);
     free(run->strategy);
     safetensors_close(&run->state);
     team_close(run->team);
+    for (int r = 0; r < TEAM_MOST; r++) {
+        struct seat *s = &run->crew[r].seat;
+        event_close(s->passed, s->device);
+        stream_close(s->w.q);
+        device_close(s->device);
+    }
     task_close(run->task);
     schedules_close(&run->schedules);
     topology_close(run->machine);

@@ -26,6 +26,8 @@ struct crew {
     struct ledger spent;                     /* as it stood when all had gathered last */
     double waited;                           /* the same */
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
+    int unseen;                              /* rounds since the stream was last waited for */
+    double samples_seen;                     /* drawn by then */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */
     double first_loss;       /* of the first round that had any */
 };

@@ -9,7 +9,8 @@
 #include "nn/optimizer.h"
 #include "tasks/task.h"
 
-enum { SEAT_VECS = 24, SEAT_NOTES = 8 };
+/* Steps whose numbers are on their way to the device: so far the host may be ahead of it. */
+enum { SEAT_VECS = 24, SEAT_NOTES = 8, SEAT_STEPS = 1024 };
 
 /* Where a worker's training time went, in seconds; what remains is computing. */
 struct ledger {
@@ -38,7 +39,9 @@ struct seat {
     struct optimizer optimizer;
     const struct schedules *schedules;
     struct step *step;        /* device memory */
-    struct step now;          /* what step holds */
+    struct step now;          /* what step holds when the device has come here */
+    struct step *steps;       /* (SEAT_STEPS), pinned: on their way */
+    struct event *passed;     /* the learner's; NULL where work is done at once */
     struct range range;       /* of the last gradient */
     double samples;           /* drawn by this worker, ever */
     double samples_told;      /* of those, what the run knows of */

@@ -9,6 +9,7 @@
  * side by side; small enough for that, large enough that a lock costs nothing beside it. */
 enum { CHUNK = 1 << 18 }; /* floats: 1 MiB */
 
+/* Where work is done at once, on the host, there are no events: the lock orders everything. */
 struct shared {
     struct team *team;
     struct shared *next; /* of the team's */
@@ -19,8 +20,14 @@ struct shared {
     int chunks;
     struct chunk {
         _Alignas(64) pthread_mutex_t lock;
-        long version; /* changes; guarded by lock */
+        long version;        /* changes; guarded by lock, as the next is */
+        struct event *freed; /* what the next holder's stream waits for; NULL: nothing */
     } * chunk;
+    struct joined {
+        struct device *device; /* NULL: work is done at once */
+        struct event *whole;   /* lets go of the whole vector */
+        struct event **chunk;  /* [chunks] lets go of one */
+    } joined[TEAM_MOST];
 };
 
 enum status shared_open(
@@ -38,6 +45,7 @@ enum status shared_open(
     for (; s->chunks < chunks; s->chunks++) {
         pthread_mutex_init(&s->chunk[s->chunks].lock, NULL);
         s->chunk[s->chunks].version = 0;
+        s->chunk[s->chunks].freed = NULL;
     }
     TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
     s->v.n = from.n;
@@ -59,8 +67,25 @@ void shared_set_version(struct shared *s, double version) {
     for (int k = 0; k < s->chunks; k++) s->chunk[k].version = (long)version;
 }
 
+enum status shared_join(struct shared *s, int rank, struct device *d) {
+    struct joined *j = &s->joined[rank];
+    if (d->ops->host_memory) return STATUS_OK;
+    j->chunk = calloc((size_t)s->chunks, sizeof(struct event *));
+    if (!j->chunk) return fail(STATUS_FAILED, "no memory for the events of %s", s->name);
+    j->device = d;
+    for (int k = 0; k < s->chunks; k++) TRY(event_open(&j->chunk[k], d));
+    return event_open(&j->whole, d);
+}
+
+static void joined_close(struct joined *j, int chunks) {
+    for (int k = 0; j->chunk && k < chunks; k++) event_close(j->chunk[k], j->device);
+    event_close(j->whole, j->device);
+    free(j->chunk);
+}
+
 void shared_close(struct shared *s) {
     if (!s) return;
+    for (int r = 0; r < TEAM_MOST; r++) joined_close(&s->joined[r], s->chunks);
     for (int k = 0; k < s->chunks; k++) pthread_mutex_destroy(&s->chunk[k].lock);
     free(s->chunk);
     free(s);
@@ -68,19 +93,40 @@ void shared_close(struct shared *s) {
 
 /* ---- the whole vector ------------------------------------------------------------------------- */
 
+/* In free order a lock is not taken before the caller's device has come to it: what holds the lock
+ * would otherwise wait for all that this device has yet to do. In fixed order the turn says who is
+ * next, however late. */
+static void come_near(struct worker *w, const struct shared *s) {
+    if (s->joined[w->rank].device && !team_is_fixed(s->team)) learner_wait(w->seat->learner);
+}
+
+/* The holder's stream goes on when the last holder's has let go. Under the lock. */
+static void wait_freed(struct worker *w, const struct chunk *c) {
+    if (c->freed) stream_wait(w->q, c->freed);
+}
+
 /* All chunks, in order: who holds one chunk never waits for another, so this cannot deadlock. */
 static void lock_all(struct worker *w, struct shared *s) {
     team_take_turn(s->team, w->rank);
-    for (int k = 0; k < s->chunks; k++) pthread_mutex_lock(&s->chunk[k].lock);
+    for (int k = 0; k < s->chunks; k++) {
+        pthread_mutex_lock(&s->chunk[k].lock);
+        if (k == 0 || s->chunk[k].freed != s->chunk[k - 1].freed) wait_freed(w, &s->chunk[k]);
+    }
 }
 
 static void unlock_all(struct worker *w, struct shared *s) {
-    for (int k = 0; k < s->chunks; k++) pthread_mutex_unlock(&s->chunk[k].lock);
+    const struct joined *j = &s->joined[w->rank];
+    if (j->device) stream_record(w->q, j->whole);
+    for (int k = 0; k < s->chunks; k++) {
+        s->chunk[k].freed = j->whole;
+        pthread_mutex_unlock(&s->chunk[k].lock);
+    }
     team_give_turn(s->team, w->rank);
 }
 
 void shared_lock(struct worker *w, struct shared *s) {
     struct ledger *l = &w->seat->ledger;
+    come_near(w, s);
     double start = clock_seconds(), waited = team_waited(w->team, w->rank);
     lock_all(w, s);
     double locked = clock_seconds();
@@ -127,10 +173,21 @@ static void elastic_chunk(struct worker *w, struct shared *s, int k, float alpha
 
 /* The mutex is tried first: the clock is read only where somebody else holds it. */
 static void lock_chunk(struct worker *w, struct shared *s, int k) {
-    if (pthread_mutex_trylock(&s->chunk[k].lock) == 0) return;
-    double start = clock_seconds();
-    pthread_mutex_lock(&s->chunk[k].lock);
-    w->seat->ledger.lock_wait += clock_seconds() - start;
+    if (pthread_mutex_trylock(&s->chunk[k].lock) != 0) {
+        double start = clock_seconds();
+        pthread_mutex_lock(&s->chunk[k].lock);
+        w->seat->ledger.lock_wait += clock_seconds() - start;
+    }
+    wait_freed(w, &s->chunk[k]);
+}
+
+static void unlock_chunk(struct worker *w, struct shared *s, int k) {
+    const struct joined *j = &s->joined[w->rank];
+    if (j->device) {
+        stream_record(w->q, j->chunk[k]);
+        s->chunk[k].freed = j->chunk[k];
+    }
+    pthread_mutex_unlock(&s->chunk[k].lock);
 }
 
 void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
@@ -141,13 +198,14 @@ void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec 
         for (int k = 0; k < s->chunks; k++) elastic_chunk(w, s, k, alpha, x);
         shared_unlock(w, s);
     } else {
+        come_near(w, s);
         double start = clock_seconds(), waited = l->lock_wait;
         int first = (int)((long)s->chunks * w->rank / w->size);
         for (int i = 0; i < s->chunks; i++) {
             int k = (first + i) % s->chunks;
             lock_chunk(w, s, k);
             elastic_chunk(w, s, k, alpha, x);
-            pthread_mutex_unlock(&s->chunk[k].lock);
+            unlock_chunk(w, s, k);
         }
         l->exchange += clock_seconds() - start - (l->lock_wait - waited);
     }

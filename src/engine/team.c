@@ -3,10 +3,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "base/arena.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "comm/comm.h"
+#include "devices/device.h"
 #include "engine/team_waits.h"
 #include "topology/topology.h"
 
@@ -31,7 +31,7 @@ struct seat_of_team {
 struct team {
     struct team_settings set;
     struct comm *comm;
-    struct arena arena; /* shared vectors; main thread only */
+    struct device *device; /* whose pinned memory shared vectors are in; main thread only */
     atomic_int broken;
     atomic_ulong meetings; /* complete */
     atomic_ulong parted;   /* workers that were done, over all meetings */
@@ -270,17 +270,26 @@ enum status team_open(struct team **out, const struct team_settings *set) {
     pthread_cond_init(&t->all_parted, NULL);
     for (int r = 0; r < set->size; r++) pthread_cond_init(&t->seat[r].wake, NULL);
     *out = t;
+    TRY(device_open(&t->device, set->kind ? set->kind : &device_host, set->device, 1));
     return comm_open_host(&t->comm, set->size, (struct comm_waits){comm_meets, comm_parts, t});
 }
 
 void team_close(struct team *t) {
     if (!t) return;
     comm_close(t->comm);
-    arena_close(&t->arena);
+    device_close(t->device);
     for (int r = 0; r < t->set.size; r++) pthread_cond_destroy(&t->seat[r].wake);
     pthread_cond_destroy(&t->all_parted);
     pthread_mutex_destroy(&t->lock);
     free(t);
+}
+
+enum status team_join(struct team *t, int rank, struct stream *q) {
+    TRY(comm_join(t->comm, rank, q));
+    for (struct shared *s = t->shared; s; s = shared_next(s)) {
+        TRY(shared_join(s, rank, q->device));
+    }
+    return STATUS_OK;
 }
 
 int team_size(const struct team *t) { return t->set.size; }
@@ -305,9 +314,8 @@ uint32_t team_seed(const struct team *t) { return t->set.seed; }
 int team_is_fixed(const struct team *t) { return t->set.order == ORDER_FIXED; }
 
 enum status team_alloc(struct team *t, void **at, size_t bytes) {
-    *at = arena_take(&t->arena, bytes);
-    if (!*at) return fail(STATUS_FAILED, "no memory for a shared vector of %zu bytes", bytes);
-    if (t->set.machine) {
+    TRY(device_pinned(t->device, at, bytes));
+    if (t->set.machine && t->device->ops->host_memory) {
         topology_interleave(t->set.machine, t->set.places, t->set.size, *at, bytes);
     }
     return STATUS_OK;

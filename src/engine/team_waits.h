@@ -17,7 +17,8 @@
 
 enum team_order { ORDER_FREE, ORDER_FIXED };
 
-struct machine; /* topology/topology.h */
+struct device_ops; /* devices/device.h */
+struct machine;    /* topology/topology.h */
 struct place;
 
 struct team_settings {
@@ -26,6 +27,8 @@ struct team_settings {
     int max_lag; /* rounds that the fastest may be ahead of the slowest; 0: any */
     int spin;    /* a wait looks this often before it sleeps; 0 where cores are scarce */
     uint32_t seed;
+    const struct device_ops *kind; /* of the workers' devices; NULL: the host */
+    int device;                    /* the number of one of them */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
 
@@ -38,7 +41,11 @@ struct team_settings {
 enum { TEAM_MOST = 64 };
 
 enum status team_open(struct team **out, const struct team_settings *set);
-void team_close(struct team *t);
+void team_close(struct team *t); /* before the devices of those who joined close */
+
+/* What a worker needs to exchange: on its thread, before its first meeting, when all shared vectors
+ * are open. On the host, where work is done at once, it needs nothing. */
+enum status team_join(struct team *t, int rank, struct stream *q);
 
 /* An event that is not a meeting. Fixed order: waits for the turn, and passes it on. */
 void team_take_turn(struct team *t, int rank);
@@ -81,12 +88,14 @@ const char *shared_name(const struct shared *s);
 struct vec shared_vec(const struct shared *s);
 void shared_set_next(struct shared *s, struct shared *next);
 void shared_set_version(struct shared *s, double version);
+enum status shared_join(struct shared *s, int rank, struct device *d);
 
 struct comm *team_comm(struct team *t);
 uint32_t team_seed(const struct team *t);
 int team_is_fixed(const struct team *t);
 
-/* Room for a shared vector, until the team closes; main thread. */
+/* Room for a shared vector that all workers' devices reach, zeroed, until the team closes; main
+ * thread. */
 enum status team_alloc(struct team *t, void **at, size_t bytes);
 
 #endif

@@ -14,10 +14,14 @@ static double epochs_now(const struct seat *s) {
 
 /* The numbers that change from step to step, to where the kernels read them. */
 static void set_step(struct seat *s) {
+    struct learner *l = s->learner;
+    learner_ring(l, SEAT_STEPS);
+    struct step *sent = &s->steps[l->taken % SEAT_STEPS];
     struct progress progress = {.epochs = epochs_now(s)};
     s->now.rate = schedules_plan(s->schedules, &progress).rate;
     s->now.number = (uint32_t)s->w.steps;
-    stream_copy(s->w.q, s->step, &s->now, sizeof s->now);
+    l->now = *sent = s->now;
+    stream_copy(s->w.q, s->step, sent, sizeof *sent);
 }
 
 struct range worker_grad(struct worker *w) {
@@ -26,6 +30,7 @@ struct range worker_grad(struct worker *w) {
     set_step(s);
     struct vec point = optimizer_point(&s->optimizer, w->q, w->x);
     s->range = s->learner->task->ops->grad(s->learner, point, w->g, s->step);
+    s->learner->taken++;
     optimizer_decay(&s->optimizer, w->q, w->g, point, s->range);
     s->samples += s->learner->task->batch;
     return s->range;

@@ -8,7 +8,7 @@
 #include "datasets/loader.h"
 #include "datasets/synthetic.h"
 #include "nn/net.h"
-#include "tasks/task.h"
+#include "tasks/losses.h"
 
 /* Groups "data" and "model"; "synthetic" is of datasets/synthetic.h. */
 struct data_options {
@@ -36,17 +36,17 @@ struct classify {
 struct classifier { /* a learner */
     struct learner base;
     struct loader *loader;
+    long given_back; /* batches, of those that the loader has handed out */
     struct net *net;
     struct arena arena;  /* the loader's batches */
-    struct batch judge;  /* a batch of what is judged, host */
+    struct batch judge;  /* a batch of what is judged, pinned */
     float *in;           /* (B, h, w, c), device */
     int *label;          /* (B) */
     float *dlogits;      /* (B, classes) */
     float *loss, *right; /* (B); (1) sums behind them */
     float *sums;         /* (2) */
     float *statistics;   /* (buffers) of one batch */
-    double loss_sum;
-    long losses;
+    struct losses losses;
 };
 
 static const struct option data_options[] = {
@@ -180,6 +180,8 @@ static void classify_describe(const struct task *base, char *text, size_t n) {
 
 static enum status open_loader(struct classifier *l, struct classify *t, uint64_t drawn) {
     struct loader_settings set = loading(t, l->base.rank);
+    struct device *d = l->base.q->device;
+    if (!d->ops->host_memory) set.device = d;
     TRY(loader_open(&l->loader, t->dataset, &set, &l->arena));
     loader_seek(l->loader, drawn);
     return feeder_add(t->feeder, l->loader);
@@ -188,9 +190,8 @@ static enum status open_loader(struct classifier *l, struct classify *t, uint64_
 static enum status open_buffers(struct classifier *l, struct classify *t) {
     struct device *d = l->base.q->device;
     size_t B = (size_t)t->data.batch, size = shape_size(t->model->in);
-    l->judge.x = arena_take(&l->arena, B * size * sizeof(float));
-    l->judge.label = arena_take(&l->arena, B * sizeof(int));
-    if (!l->judge.x || !l->judge.label) return fail(STATUS_FAILED, "no memory for a batch");
+    TRY(device_pinned(d, (void **)&l->judge.x, B * size * sizeof(float)));
+    TRY(device_pinned(d, (void **)&l->judge.label, B * sizeof(int)));
     TRY(device_alloc(d, (void **)&l->in, B * size * sizeof *l->in));
     TRY(device_alloc(d, (void **)&l->label, B * sizeof *l->label));
     TRY(device_alloc(d, (void **)&l->dlogits, B * (size_t)t->model->classes * sizeof *l->dlogits));
@@ -199,6 +200,7 @@ static enum status open_buffers(struct classifier *l, struct classify *t) {
     if (t->model->buffers) {
         TRY(device_alloc(d, (void **)&l->statistics, t->model->buffers * sizeof *l->statistics));
     }
+    TRY(losses_open(&l->losses, &l->base));
     return device_alloc(d, (void **)&l->sums, 2 * sizeof *l->sums);
 }
 
@@ -246,32 +248,37 @@ static struct staged stage(struct classifier *l, const struct batch *b) {
     return (struct staged){l->in, l->label};
 }
 
+/* Batches that the device has copied go back to the loader. */
+static const struct batch *draw(struct classifier *l) {
+    struct learner *base = &l->base;
+    if (!base->q->device->ops->host_memory) {
+        learner_ring(base, LOADER_RING_DEVICE);
+        loader_give_back(l->loader, base->reached - l->given_back);
+        l->given_back = base->reached;
+    }
+    return loader_next(l->loader, &base->waited);
+}
+
 static struct range classify_grad(
     struct learner *base, struct vec x, struct vec g, const struct step *step) {
     struct classifier *l = (struct classifier *)base;
     const struct classify *t = (const struct classify *)base->task;
     const struct model *m = t->model;
     struct stream *q = base->q;
-    const struct batch *b = loader_next(l->loader, &base->waited);
+    const struct batch *b = draw(l);
     struct staged at = stage(l, b);
     const float *logits = net_forward(l->net, x, base->b, at.in, b->n, step);
     q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
         t->layers.smoothing, b->n, m->classes);
     net_backward(l->net, g, 0, l->dlogits, NULL);
-    q->kernels->total(q, l->sums, l->loss, (size_t)b->n);
-    float sum;
-    stream_copy(q, &sum, l->sums, sizeof sum);
-    l->loss_sum += (double)sum;
-    l->losses += b->n;
+    q->kernels->total(q, losses_next(&l->losses), l->loss, (size_t)b->n);
     return (struct range){0, m->floats};
 }
 
-static double classify_loss(struct learner *base) {
-    struct classifier *l = (struct classifier *)base;
-    double mean = l->losses ? l->loss_sum / (double)l->losses : (double)NAN;
-    l->loss_sum = 0;
-    l->losses = 0;
-    return mean;
+static enum status classify_loss(struct learner *base, double *mean) {
+    TRY(losses_mean(&((struct classifier *)base)->losses, mean));
+    *mean /= base->task->batch;
+    return STATUS_OK;
 }
 
 static enum status judge_batch(struct classifier *l, struct vec x, struct score *score) {

@@ -12,7 +12,7 @@
 
 #include "base/arena.h"
 #include "base/rng.h"
-#include "tasks/task.h"
+#include "tasks/losses.h"
 
 struct quadratic {
     struct task base;
@@ -24,13 +24,13 @@ struct quadratic {
     float *target; /* (shards, n) */
 };
 
+enum { NOISES = 4 }; /* on their way to a device at once */
+
 struct bowl { /* a learner */
     struct learner base;
-    float *h, *target, *noise, *g, *loss; /* device memory, all (n) but loss (1) */
-    float *drawn;                         /* (n), host: the noise on its way */
-    double loss_sum;
-    long losses;
-    struct arena arena;
+    float *h, *target, *noise, *g; /* (n), device memory */
+    float *drawn;                  /* (NOISES, n), pinned: noise on its way; x, when it is judged */
+    struct losses losses;
 };
 
 static const struct option options[] = {
@@ -104,19 +104,15 @@ static void quadratic_write_options(const struct task *t, FILE *f) {
     options_write(f, "quadratic", options, t);
 }
 
-static void quadratic_learner_close(struct learner *base) {
-    if (base) arena_close(&((struct bowl *)base)->arena);
-    free(base);
-}
+static void quadratic_learner_close(struct learner *base) { free(base); }
 
 static enum status fill_bowl(struct bowl *l, const struct quadratic *t) {
     struct device *d = l->base.q->device;
     size_t n = (size_t)t->n, bytes = n * sizeof(float);
     float **vectors[] = {&l->h, &l->target, &l->noise, &l->g};
     for (int i = 0; i < 4; i++) TRY(device_alloc(d, (void **)vectors[i], bytes));
-    TRY(device_alloc(d, (void **)&l->loss, sizeof *l->loss));
-    l->drawn = arena_take(&l->arena, bytes);
-    if (!l->drawn) return fail(STATUS_FAILED, "no memory for %d dimensions", t->n);
+    TRY(device_pinned(d, (void **)&l->drawn, NOISES * bytes));
+    TRY(losses_open(&l->losses, &l->base));
     const float *target = t->target + n * (size_t)(l->base.rank % t->shards);
     stream_copy(l->base.q, l->h, t->h, bytes);
     stream_copy(l->base.q, l->target, target, bytes);
@@ -138,36 +134,29 @@ static uint64_t quadratic_drawn(const struct learner *l) {
     return 0;
 }
 
-static void draw_noise(struct bowl *l, const struct quadratic *t, uint32_t number) {
+static void draw_noise(struct bowl *l, const struct quadratic *t) {
     size_t n = (size_t)t->n;
     struct rng_key key = {t->seed, RNG_NOISE, (uint32_t)l->base.rank};
-    rng_normals(key, (uint64_t)number * (n + n % 2), l->drawn, n);
-    for (size_t i = 0; i < n; i++) l->drawn[i] *= t->sigma;
-    stream_copy(l->base.q, l->noise, l->drawn, n * sizeof *l->noise);
+    learner_ring(&l->base, NOISES);
+    float *drawn = l->drawn + n * (size_t)(l->base.taken % NOISES);
+    rng_normals(key, (uint64_t)l->base.now.number * (n + n % 2), drawn, n);
+    for (size_t i = 0; i < n; i++) drawn[i] *= t->sigma;
+    stream_copy(l->base.q, l->noise, drawn, n * sizeof *l->noise);
 }
 
 static struct range quadratic_grad(
     struct learner *base, struct vec x, struct vec g, const struct step *step) {
     struct bowl *l = (struct bowl *)base;
     const struct quadratic *t = (const struct quadratic *)base->task;
-    struct step now;
-    stream_copy(base->q, &now, step, sizeof now);
-    if (t->sigma > 0) draw_noise(l, t, now.number);
+    (void)step;
+    if (t->sigma > 0) draw_noise(l, t);
     base->q->kernels->quadratic(
-        base->q, g.at, l->loss, x.at, l->h, l->target, l->noise, (size_t)t->n);
-    float loss;
-    stream_copy(base->q, &loss, l->loss, sizeof loss);
-    l->loss_sum += (double)loss;
-    l->losses++;
+        base->q, g.at, losses_next(&l->losses), x.at, l->h, l->target, l->noise, (size_t)t->n);
     return (struct range){0, (size_t)t->n};
 }
 
-static double quadratic_loss(struct learner *base) {
-    struct bowl *l = (struct bowl *)base;
-    double mean = l->losses ? l->loss_sum / (double)l->losses : (double)NAN;
-    l->loss_sum = 0;
-    l->losses = 0;
-    return mean;
+static enum status quadratic_loss(struct learner *base, double *mean) {
+    return losses_mean(&((struct bowl *)base)->losses, mean);
 }
 
 /* Shards are dealt out to the parts; each counts as one sample. */

@@ -47,7 +47,21 @@ struct learner {
     struct vec b;  /* buffers that go with x: a gradient updates them, a judgment reads them; the
                       engine says which before it calls, n = 0 where the task has none */
     double waited; /* seconds spent on batches that were not ready */
+
+    /* The engine's: what `step` will hold when the device comes to it, for what the host draws; an
+     * event for the host to wait for, NULL where work is done at once; gradients enqueued, and of
+     * those how many the device is known to have done: what the host gave them may be reused. */
+    struct step now;
+    struct event *passed;
+    long taken, reached;
 };
+
+/* The host waits for all that was enqueued on the learner's stream. A failure stays latched. */
+void learner_wait(struct learner *l);
+
+/* Before a gradient for which the host has one of `ring` places: waits when the device may still be
+ * reading all of them. The place is number l->taken modulo ring. */
+void learner_ring(struct learner *l, int ring);
 
 struct task_ops {
     const char *name, *summary;
@@ -79,8 +93,9 @@ struct task_ops {
      * in device memory. */
     struct range (*grad)(struct learner *l, struct vec x, struct vec g, const struct step *step);
 
-    /* The mean training loss since this was last asked; NaN if none. Waits for the stream. */
-    double (*loss)(struct learner *l);
+    /* The mean training loss since this was last asked; NaN if none. Synchronizes the stream, and
+     * says how that went. */
+    enum status (*loss)(struct learner *l, double *mean);
 
     /* The part-th of `parts` shares of what is judged, at x. Waits for the stream. */
     enum status (*evaluate)(

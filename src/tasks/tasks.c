@@ -26,3 +26,14 @@ void task_close(struct task *t) {
     t->ops->close(t);
     free(t);
 }
+
+void learner_wait(struct learner *l) {
+    if (!l->passed) return;
+    stream_record(l->q, l->passed);
+    event_sync(l->passed, l->q->device);
+    l->reached = l->taken;
+}
+
+void learner_ring(struct learner *l, int ring) {
+    if (l->taken - l->reached >= ring) learner_wait(l);
+}
