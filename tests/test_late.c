@@ -2,7 +2,10 @@
  * engine owes it. The oracle is the host, where there is nothing to wait for. */
 #include "runs.h"
 
+#include <semaphore.h>
+
 #include "base/log.h"
+#include "engine/seat.h"
 #include "files.h"
 #include "late.h"
 
@@ -57,6 +60,9 @@ static void check_like_host(
         cr_assert(differ == -1, "worker %d of %d, seed %d, %s", differ, workers, seed, words);
         cr_assert(host.result.score.loss == other.result.score.loss, "%.17g became %.17g, %s",
             host.result.score.loss, other.result.score.loss, words);
+        double loss = host.result.train_loss; /* the host sums it in smaller groups */
+        cr_assert(fabs(other.result.train_loss - loss) <= 1e-12 * fabs(loss),
+            "a training loss of %.17g became %.17g, %s", loss, other.result.train_loss, words);
         seen_close(&other);
     }
     seen_close(&host);
@@ -233,6 +239,98 @@ Test(late, a_kernel_that_fails_ends_the_run_in_its_words) {
             seen_close(&seen);
         }
     }
+}
+
+/* The first of 21 workers has none of 20 samples to judge, and so no other reason to wait. */
+static void fail_first(void *with, const struct worker *w, struct vec answer) {
+    (void)with, (void)answer;
+    if (w->rank == 0) stream_fail(w->q, "failed while judging");
+}
+
+Test(late, a_failure_while_judging_ends_the_run_too) {
+    struct watch watch = {.judged = fail_first};
+    struct seen seen;
+    on_host();
+    run_words(&seen, &watch, "run.task=classify run.workers=21 run.steps=2 run.batchnorm=local");
+    cr_assert(seen.end == STATUS_DEVICE, "%d: %s", (int)seen.end, seen.why);
+    cr_assert(strstr(seen.why, "failed while judging") != NULL, "%s", seen.why);
+    seen_close(&seen);
+}
+
+/* ---- who waits for whom ----------------------------------------------------------------------- */
+
+static sem_t gate;
+static atomic_int is_busy;
+
+/* A worker outside of any run. */
+struct loner {
+    struct seat seat;
+    struct learner learner;
+    struct device *device;
+    struct shared *c;
+    struct vec x;
+};
+
+static void loner_open(struct loner *l, struct team *team, struct shared *c, int rank) {
+    *l = (struct loner){.c = c};
+    l->seat.w = (struct worker){.team = team, .rank = rank, .size = 2, .seat = &l->seat};
+    l->seat.learner = &l->learner;
+    l->x.n = shared_vec(c).n;
+    if (device_open(&l->device, &device_late, rank, 1) || stream_open(&l->seat.w.q, l->device) ||
+        event_open(&l->learner.passed, l->device) || team_join(team, rank, l->seat.w.q) ||
+        device_alloc(l->device, (void **)&l->x.at, l->x.n * sizeof(float))) {
+        abort();
+    }
+    l->learner.q = l->seat.w.q;
+}
+
+static void loner_close(struct loner *l) {
+    event_close(l->learner.passed, l->device);
+    stream_close(l->seat.w.q);
+    device_close(l->device);
+}
+
+static void pass_gate(struct stream *q, const void *arguments) {
+    (void)q, (void)arguments;
+    while (sem_wait(&gate) != 0) continue;
+}
+
+static void *exchange_busy(void *arg) {
+    struct loner *l = arg;
+    late_call(l->seat.w.q, "gate", pass_gate, &l, sizeof l);
+    atomic_store(&is_busy, 1);
+    shared_elastic(&l->seat.w, l->c, 0.5f, l->x);
+    if (stream_sync(l->seat.w.q) != STATUS_OK) abort();
+    return NULL;
+}
+
+/* One worker comes to exchange while its device is far from that; the other is not held up. The
+ * pause lets the first do what it should not: take the lock. */
+Test(late, in_free_order_no_one_waits_for_work_that_comes_before_an_exchange, .timeout = 20) {
+    struct team_settings set = {.size = 2, .order = ORDER_FREE, .kind = &device_late};
+    static struct loner busy, other;
+    struct team *team;
+    struct shared *c;
+    float from[33] = {1, 1};
+    pthread_t thread;
+    sem_init(&gate, 0, 0);
+    cr_assert(team_open(&team, &set) == STATUS_OK);
+    cr_assert(shared_open(&c, team, "c", HOME_HOST, (struct vec){from, 33}) == STATUS_OK);
+    loner_open(&busy, team, c, 0);
+    loner_open(&other, team, c, 1);
+    pthread_create(&thread, NULL, exchange_busy, &busy);
+    while (!atomic_load(&is_busy)) usleep(100);
+    usleep(50000);
+    shared_elastic(&other.seat.w, c, 0.5f, other.x);
+    cr_assert(stream_sync(other.seat.w.q) == STATUS_OK);
+    cr_assert(other.x.at[0] == 0.5f && shared_vec(c).at[0] == 0.5f);
+    sem_post(&gate);
+    pthread_join(thread, NULL);
+    cr_assert(busy.x.at[1] == 0.25f && shared_vec(c).at[1] == 0.25f);
+    shared_close(c);
+    team_close(team);
+    loner_close(&busy);
+    loner_close(&other);
 }
 
 /* ---- how often the host waits ----------------------------------------------------------------- */
