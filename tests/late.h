@@ -55,6 +55,7 @@ struct late_stream {
 /* What the tests set and read. waits: of a host for a stream or an event, all workers together. */
 static struct {
     uint32_t seed;
+    const char *slow_kernel; /* takes half a millisecond longer each time; NULL: none */
     const char *fail_kernel; /* NULL: none */
     atomic_long fails_in;    /* the so-manieth call of it fails */
     atomic_long waits;
@@ -99,6 +100,7 @@ static inline void event_await(struct event *e, long time) {
 
 static inline void late_kernel(struct late_stream *s, const struct late_job *job) {
     if (s->inner.failed != STATUS_OK) return;
+    if (late.slow_kernel && !strcmp(late.slow_kernel, job->name)) usleep(500);
     if (late.fail_kernel && !strcmp(late.fail_kernel, job->name) &&
         atomic_fetch_sub(&late.fails_in, 1) == 1) {
         stream_fail(&s->inner, "%s has failed late", job->name);
