@@ -98,6 +98,21 @@ Test(late, long_rounds_end_as_on_the_host) {
     late.slow_kernel = NULL;
 }
 
+/* Where nothing moves each gradient has the loss of the start, n / 2; all 2500 of the round count. */
+Test(late, the_mean_training_loss_is_that_of_every_gradient) {
+    for (int i = 0; i < 2; i++) {
+        struct seen seen;
+        on_late(1);
+        if (i) on_host();
+        run_words(&seen, NULL,
+            "run.strategy=easgd easgd.tau=2500 quadratic.n=3 schedule.rate=1e-30 run.workers=1 "
+            "run.steps=2500");
+        cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+        cr_assert(fabs(seen.result.train_loss - 1.5) <= 1e-12, "%.17g", seen.result.train_loss);
+        seen_close(&seen);
+    }
+}
+
 static void check_judged(const char *how) {
     char strategy[128];
     snprintf(strategy, sizeof strategy, "easgd easgd.tau=2 %s", how);
