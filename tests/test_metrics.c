@@ -97,7 +97,7 @@ Test(metrics, what_is_no_number_is_null) {
     static const char *const nulls[] = {"accuracy", "train_loss", "samples_per_second", "loss"};
     struct metrics m = open_quiet();
     struct run_result r = result;
-    r.accuracy = r.train_loss = NAN;
+    r.accuracy = r.train_loss = (double)NAN;
     r.seconds = 0;
     r.score = (struct score){0, 0, 0};
     cr_assert(metrics_row(&m, &r, 1, NULL, 0) == STATUS_OK);
@@ -157,7 +157,7 @@ Test(metrics, people_get_one_heading_and_a_row_an_evaluation) {
     struct run_result r = result;
     stdout_take();
     metrics_row(&m, &r, 1, NULL, 0);
-    r.accuracy = NAN;
+    r.accuracy = (double)NAN;
     metrics_row(&m, &r, 2, NULL, 0);
     const char *out = stdout_give_back();
     cr_assert_eq(count(out, "accuracy"), 1, "%s", out);
@@ -183,7 +183,7 @@ Test(metrics, the_last_table_says_what_it_was_worth_and_what_it_cost) {
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         cr_assert_eq(count(out, want[i]), 1, "%s lacks '%s'", out, want[i]);
     }
-    r.accuracy = NAN;
+    r.accuracy = (double)NAN;
     *r.path = '\0';
     stdout_take();
     metrics_table(&r, "easgd", 4);

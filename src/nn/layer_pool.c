@@ -1,9 +1,11 @@
-/* layer_avgpool.c -- the mean of each window, or of the whole image, channel by channel; windows
- * lie inside the input, what is left over at the right and below is not seen. */
+/* layer_pool.c -- the largest or the mean of each window, or the mean of the whole image, channel by
+ * channel; windows lie inside the input, what is left over at the right and below is not seen. */
 #include "nn/layer.h"
 #include "nn/words.h"
 
-static enum status avgpool_parse(struct layer *l, int words, char *const word[]) {
+enum { WINDOW_MOST = 16 }; /* of maxpool: a place in the window is kept as one byte */
+
+static enum status pool_parse(struct layer *l, int words, char *const word[]) {
     if (words != 2 && !(words == 4 && words_are_pair(words, word, 2, "stride"))) {
         return words_usage(l->ops->usage);
     }
@@ -12,7 +14,7 @@ static enum status avgpool_parse(struct layer *l, int words, char *const word[])
     return words == 4 ? words_number(word[3], "stride", &l->stride) : STATUS_OK;
 }
 
-static enum status avgpool_infer(struct layer *l) {
+static enum status pool_infer(struct layer *l) {
     if (l->size > l->in.h || l->size > l->in.w) {
         return fail(STATUS_BAD_CONFIG,
             "a window of %d does not fit an input of %d x %d; use a smaller window", l->size,
@@ -35,6 +37,24 @@ static struct pool_shape pool_shape_of(const struct layer *l, const struct pass 
         .out_h = l->out.h,
         .out_w = l->out.w,
     };
+}
+
+static enum status maxpool_parse(struct layer *l, int words, char *const word[]) {
+    TRY(pool_parse(l, words, word));
+    if (l->size <= WINDOW_MOST) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG, "SIZE = %d is not in 1 .. %d", l->size, WINDOW_MOST);
+}
+
+static size_t maxpool_kept_bytes(const struct layer *l) { return shape_size(l->out); }
+
+static void maxpool_forward(const struct layer *l, const struct pass *p, const struct slot *s) {
+    struct pool_shape shape = pool_shape_of(l, p);
+    p->q->kernels->maxpool_forward(p->q, &shape, s->out, s->kept, s->in);
+}
+
+static void maxpool_backward(const struct layer *l, const struct pass *p, const struct slot *s) {
+    struct pool_shape shape = pool_shape_of(l, p);
+    if (s->din) p->q->kernels->maxpool_backward(p->q, &shape, s->din, s->dout, s->kept);
 }
 
 static void avgpool_forward(const struct layer *l, const struct pass *p, const struct slot *s) {
@@ -70,11 +90,20 @@ static void global_backward(const struct layer *l, const struct pass *p, const s
         p->q, s->din, s->dout, p->batch * p->replicas, pixels(l), l->in.c);
 }
 
+const struct layer_ops layer_maxpool = {
+    .name = "maxpool",
+    .usage = "maxpool SIZE [stride N]",
+    .parse = maxpool_parse,
+    .infer = pool_infer,
+    .kept_bytes = maxpool_kept_bytes,
+    .forward = maxpool_forward,
+    .backward = maxpool_backward,
+};
 const struct layer_ops layer_avgpool = {
     .name = "avgpool",
     .usage = "avgpool SIZE [stride N]",
-    .parse = avgpool_parse,
-    .infer = avgpool_infer,
+    .parse = pool_parse,
+    .infer = pool_infer,
     .forward = avgpool_forward,
     .backward = avgpool_backward,
 };
