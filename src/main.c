@@ -1,5 +1,6 @@
 /* main.c -- from words to a command, from its status to an exit code. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +26,8 @@ static enum status run_command(int words, char **word) {
 }
 
 int main(int argc, char **argv) {
+    /* A file that becomes too large is an error like a full disk, told in words. */
+    signal(SIGXFSZ, SIG_IGN);
     enum status end = run_command(argc - 1, argv + 1);
     if (end == STATUS_OK && (fflush(stdout) != 0 || ferror(stdout))) {
         end = fail(STATUS_IO, "cannot write to stdout: %s", strerror(errno));

@@ -598,6 +598,37 @@ Test(resume, a_broken_state_is_passed_over_for_the_one_before) {
     seen_close(&other);
 }
 
+/* A bit anywhere: in the header, in what is restored, in what says how it was trained. */
+Test(resume, a_state_with_a_bit_that_changed_is_passed_over) {
+    struct seen whole, other;
+    size_t size;
+    cr_assert(go(&whole, "whole", 0, BROKEN, FULL) == STATUS_OK, "%s", whole.why);
+    cr_assert(go(&other, "broken", 0, BROKEN, FULL) == STATUS_OK, "%s", other.why);
+    char *state = load(state_path("broken", newest("broken")), &size);
+    const char *numbers = memmem(state, size, "worker1.samples", 15);
+    const char *strategy = memmem(state, size, "easgd", 5),
+               *name = memmem(state, size, "worker1.x\"", 10);
+    cr_assert(numbers && strategy && name, "it looks otherwise");
+    const size_t at[] = {(size_t)(numbers - state) + 20, (size_t)(strategy - state),
+        (size_t)(name - state) + 8, size - 1, size / 2};
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        struct safetensors read;
+        state[at[i]] ^= 1;
+        FILE *f = fopen(state_path("broken", newest("broken")), "wb");
+        cr_assert(f && fwrite(state, 1, size, f) == size && fclose(f) == 0);
+        cr_assert(safetensors_read(&read, state_path("broken", newest("broken"))) == STATUS_OK,
+            "byte %zu: only the checksum is to find it: %s", at[i], fail_message());
+        safetensors_close(&read);
+        state[at[i]] ^= 1;
+        seen_close(&other);
+        cr_assert(go(&other, "broken", 1, BROKEN, FULL) == STATUS_OK, "%s", other.why);
+        cr_assert(first_other(&whole, &other) == -1, "not the same bits, byte %zu", at[i]);
+    }
+    free(state);
+    seen_close(&whole);
+    seen_close(&other);
+}
+
 /* ---- the program from outside ----------------------------------------------------------------- */
 
 #define SMALL "model.layers=dense 10", "topology.threads=1", "topology.bind=0"
@@ -611,7 +642,6 @@ static pid_t begin(const char *const *argument, size_t limit) {
     if (child > 0) return child;
     if (limit > 0) {
         const struct rlimit most = {limit, limit};
-        signal(SIGXFSZ, SIG_IGN); /* as a full disk would: an error, no signal */
         setrlimit(RLIMIT_FSIZE, &most);
     }
     program_redirect(STDOUT_FILENO, "stdout");
@@ -766,6 +796,9 @@ Test(resume, refuses_in_words_what_it_cannot_go_on_with) {
     p = program("resume", "@/done", "epochs=2", "model.layers=dense 20, dense 10");
     check_refused(&p, 3, "another run");
     program_close(&p);
+    p = program("resume", "@/done", "epochs=2", "strategy=easgd");
+    check_refused(&p, 2, "was trained by allreduce and cannot go on with easgd");
+    program_close(&p);
     check_goes_on("done");
 }
 
@@ -801,6 +834,27 @@ Test(resume, goes_on_where_the_folder_was_moved) {
     struct program p = program("resume", "@/there/moved/", "epochs=5");
     cr_assert(p.code == 0, "%s", p.err);
     program_close(&p);
+}
+
+/* Not cut: what stands at the end of a long path may be another run. */
+Test(resume, takes_long_paths_whole_or_refuses_them_in_words) {
+    struct program p;
+    char path[400] = "@/", up[4200] = "";
+    train_short("done");
+    for (int i = 0; i < 60; i++) strcat(path, "./");
+    strcat(path, "done");
+    p = program("resume", path, "epochs=1.5");
+    cr_assert(p.code == 0, "%s", p.err);
+    program_close(&p);
+    path[2] = '\0';
+    for (int i = 0; i < 150; i++) strcat(path, "./");
+    strcat(path, "done");
+    p = program("resume", path, "epochs=2");
+    check_refused(&p, 2, "run.folder");
+    program_close(&p);
+    memset(up, '/', sizeof up - 1);
+    cr_assert(command_resume(1, (char *[]){up}) == STATUS_BAD_CONFIG);
+    cr_assert(strstr(fail_message(), "too long"), "%s", fail_message());
 }
 
 Test(resume, warns_of_a_broken_state_and_gives_up_without_any) {

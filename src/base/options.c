@@ -106,7 +106,10 @@ static int take_line(void *user, const char *group, const char *name, const char
     if (r->continued && last && !strcmp(last->group, group) && !strcmp(last->name, name)) {
         size_t n = strlen(last->value), more = strlen(value) + 2;
         char *longer = realloc(last->value, n + more);
-        if (!longer) return 0;
+        if (!longer) {
+            r->failed = fail(STATUS_FAILED, "no memory for the settings");
+            return 0;
+        }
         snprintf(longer + n, more, " %s", value);
         last->value = longer;
         return 1;

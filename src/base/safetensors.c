@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/replacement.h"
 
 enum { PREFIX = 8, DIMS_MOST = 4 };
 
@@ -21,64 +22,73 @@ static size_t tensor_size(const struct safetensor *t) {
     return n;
 }
 
-static cJSON *header(
-    const struct safetensor *tensors, int n, const struct safetensors_text *texts, int ntexts) {
-    cJSON *top = cJSON_CreateObject();
+/* False, and the item freed, when there is no memory: a header that lacks an entry must not pass
+ * for a whole one. */
+static int add_item(cJSON *to, const char *name, cJSON *item) {
+    if (item && cJSON_AddItemToObject(to, name, item)) return 1;
+    cJSON_Delete(item);
+    return 0;
+}
+
+static int add_tensor(cJSON *top, const struct safetensor *t, size_t from, size_t to) {
+    double offsets[2] = {(double)from, (double)to};
+    cJSON *entry = cJSON_AddObjectToObject(top, t->name);
+    return entry && cJSON_AddStringToObject(entry, "dtype", "F32") &&
+           add_item(entry, "shape", cJSON_CreateIntArray(t->dim, t->dims)) &&
+           add_item(entry, "data_offsets", cJSON_CreateDoubleArray(offsets, 2));
+}
+
+static int fill_header(cJSON *top, const struct safetensor *tensors, int n,
+    const struct safetensors_text *texts, int ntexts) {
     cJSON *metadata = cJSON_AddObjectToObject(top, METADATA);
-    for (int i = 0; i < ntexts; i++) {
-        cJSON_AddStringToObject(metadata, texts[i].name, texts[i].value);
-    }
     size_t offset = 0;
+    if (!metadata) return 0;
+    for (int i = 0; i < ntexts; i++) {
+        if (!cJSON_AddStringToObject(metadata, texts[i].name, texts[i].value)) return 0;
+    }
     for (int i = 0; i < n; i++) {
         size_t end = offset + tensor_size(&tensors[i]) * sizeof(float);
-        double offsets[2] = {(double)offset, (double)end};
-        cJSON *entry = cJSON_AddObjectToObject(top, tensors[i].name);
-        cJSON_AddStringToObject(entry, "dtype", "F32");
-        cJSON_AddItemToObject(
-            entry, "shape", cJSON_CreateIntArray(tensors[i].dim, tensors[i].dims));
-        cJSON_AddItemToObject(entry, "data_offsets", cJSON_CreateDoubleArray(offsets, 2));
+        if (!add_tensor(top, &tensors[i], offset, end)) return 0;
         offset = end;
     }
-    return top;
+    return 1;
+}
+
+/* NULL when there is no memory. */
+static char *header(
+    const struct safetensor *tensors, int n, const struct safetensors_text *texts, int ntexts) {
+    cJSON *top = cJSON_CreateObject();
+    int whole = top && fill_header(top, tensors, n, texts, ntexts);
+    char *text = whole ? cJSON_PrintUnformatted(top) : NULL;
+    cJSON_Delete(top);
+    return text;
 }
 
 /* The tensors start on 8 bytes: the header is padded with blanks, as the rules allow. */
-static int write_all(FILE *f, const char *text, const struct safetensor *tensors, int n) {
+static void write_all(FILE *f, const char *text, const struct safetensor *tensors, int n) {
     size_t size = strlen(text), padded = (size + 7) / 8 * 8;
     uint8_t prefix[PREFIX];
     for (int i = 0; i < PREFIX; i++) prefix[i] = (uint8_t)((uint64_t)padded >> (8 * i));
-    if (fwrite(prefix, 1, PREFIX, f) != PREFIX || fwrite(text, 1, size, f) != size) return 0;
+    fwrite(prefix, 1, PREFIX, f);
+    fwrite(text, 1, size, f);
     for (size_t i = size; i < padded; i++) fputc(' ', f);
-    for (int i = 0; i < n; i++) {
-        size_t floats = tensor_size(&tensors[i]);
-        if (fwrite(tensors[i].data, sizeof(float), floats, f) != floats) return 0;
+    for (int i = 0; i < n && !ferror(f); i++) {
+        fwrite(tensors[i].data, sizeof(float), tensor_size(&tensors[i]), f);
     }
-    return fflush(f) == 0 && fsync(fileno(f)) == 0;
 }
 
 enum status safetensors_write(const char *path, const struct safetensor *tensors, int n,
     const struct safetensors_text *texts, int ntexts) {
-    char beside[4096];
-    if ((size_t)snprintf(beside, sizeof beside, "%s.part", path) >= sizeof beside) {
-        return fail(STATUS_IO, "cannot write %.80s...: %s", path, strerror(ENAMETOOLONG));
-    }
-    cJSON *json = header(tensors, n, texts, ntexts);
-    char *text = json ? cJSON_PrintUnformatted(json) : NULL;
-    cJSON_Delete(json);
+    struct replacement r;
+    char *text = header(tensors, n, texts, ntexts);
     if (!text) return fail(STATUS_FAILED, "no memory for the header of %s", path);
-    FILE *f = fopen(beside, "wb");
-    int good = f && write_all(f, text, tensors, n);
-    int why = errno;
-    if (f && fclose(f) != 0 && good) {
-        good = 0;
-        why = errno;
+    enum status end = replacement_open(&r, path);
+    if (end == STATUS_OK) {
+        write_all(r.file, text, tensors, n);
+        end = replacement_close(&r);
     }
     free(text);
-    if (good && rename(beside, path) == 0) return STATUS_OK;
-    if (good) why = errno;
-    if (f) unlink(beside);
-    return fail(STATUS_IO, "cannot write %s: %s; what was saved before is still there", path,
-        strerror(why));
+    return end;
 }
 
 /* ---- reading ---------------------------------------------------------------------------------- */
@@ -227,12 +237,14 @@ static enum status read_tensors(
     return end;
 }
 
-/* Blanks may follow the object, nothing else. */
+/* Blanks may follow the object, nothing else. cJSON says in errno only why there is none. */
 static enum status read_header(
     struct safetensors *out, const char *header, size_t length, const char *path) {
     const char *at = header;
+    errno = 0;
     cJSON *json = cJSON_ParseWithLengthOpts(header, length, &at, 0);
     out->json = json;
+    if (!json && errno == ENOMEM) return fail(STATUS_FAILED, "no memory for %s", path);
     while (json && at < header + length && strchr(" \t\r\n", *at) && *at) at++;
     if (!json || !cJSON_IsObject(json) || at != header + length) {
         return wrong(path, "its header is no JSON object");

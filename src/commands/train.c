@@ -1,5 +1,8 @@
 /* train.c -- huddle train and huddle resume. */
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -41,20 +44,33 @@ enum status command_train(int words, char **word) {
     return end;
 }
 
+/* "before" followed by n bytes of `text` and "behind", malloc-ed; NULL: no memory. */
+static char *joined(const char *before, const char *text, size_t n, const char *behind) {
+    char *all = NULL;
+    return asprintf(&all, "%s%.*s%s", before, (int)n, text, behind) < 0 ? NULL : all;
+}
+
+static enum status read_argument(struct settings *s, char *argument) {
+    if (!argument) return fail(STATUS_FAILED, "no memory for the settings");
+    enum status end = settings_read_argument(s, argument);
+    free(argument);
+    return end;
+}
+
 /* The folder may have been moved: where it is now beats where config.ini says it was. */
 static enum status read_place(struct settings *s, const char *path) {
-    char config[512], folder[512], argument[600];
     size_t n = strlen(path);
+    if (n >= PATH_MAX) return fail(STATUS_BAD_CONFIG, "a path of %zu bytes is too long", n);
     while (n > 1 && path[n - 1] == '/') n--;
-    snprintf(config, sizeof config, "%.*s/config.ini", (int)n, path);
-    snprintf(folder, sizeof folder, "%.*s", (int)n, path);
-    TRY(settings_read_file(s, config));
-    char *name = strrchr(folder, '/');
-    snprintf(argument, sizeof argument, "run.name=%s", name ? name + 1 : folder);
-    TRY(settings_read_argument(s, argument));
-    if (name) *name = '\0';
-    snprintf(argument, sizeof argument, "run.folder=%s", name ? folder : ".");
-    return settings_read_argument(s, argument);
+    const char *slash = memrchr(path, '/', n), *name = slash ? slash + 1 : path;
+    char *config = joined("", path, n, "/config.ini");
+    if (!config) return fail(STATUS_FAILED, "no memory for the settings");
+    enum status end = settings_read_file(s, config);
+    free(config);
+    TRY(end);
+    TRY(read_argument(s, joined("run.name=", name, n - (size_t)(name - path), "")));
+    if (!slash) return read_argument(s, joined("run.folder=", ".", 1, ""));
+    return read_argument(s, joined("run.folder=", path, (size_t)(slash - path), ""));
 }
 
 enum status command_resume(int words, char **word) {

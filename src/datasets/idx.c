@@ -42,7 +42,10 @@ static enum status gz_open(struct source *s) {
     s->gz = gzopen(s->path, "rb");
     if (!s->gz) return fail(STATUS_FAILED, "%s: no memory to unpack it", s->path);
     gzbuffer(s->gz, 1 << 17);
-    if (gzdirect(s->gz)) {
+    int direct = gzdirect(s->gz), code;
+    gzerror(s->gz, &code);
+    if (code == Z_MEM_ERROR) return fail(STATUS_FAILED, "%s: no memory to unpack it", s->path);
+    if (direct) {
         return fail(STATUS_IO, "%s: not gzipped, though its name says so", s->path);
     }
     return STATUS_OK;

@@ -38,9 +38,11 @@ enum status checkpoint_config(const char *path, char **config) {
     struct safetensors file;
     TRY(safetensors_read(&file, path));
     const char *text = safetensors_find_text(&file, "config");
-    *config = text ? strdup(text) : NULL;
+    int has = text != NULL;
+    *config = has ? strdup(text) : NULL;
     safetensors_close(&file);
     if (*config) return STATUS_OK;
+    if (has) return fail(STATUS_FAILED, "no memory for the configuration in %s", path);
     return fail(STATUS_IO, "%s holds no configuration: it was not written by huddle", path);
 }
 

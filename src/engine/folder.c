@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/draft.h"
+#include "base/replacement.h"
 #include "engine/checkpoint.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
@@ -48,18 +49,14 @@ static enum status name_folder(struct run *run) {
     return fail(STATUS_IO, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
-/* Written beside its place: a run that is killed now can still go on with the old one. */
+/* A run that is killed now can still go on with the old one. */
 static enum status save_config(const struct run *run) {
-    char path[512], beside[520];
+    char path[512];
+    struct replacement r;
     snprintf(path, sizeof path, "%s/config.ini", run->result.path);
-    snprintf(beside, sizeof beside, "%s.part", path);
-    FILE *f = fopen(beside, "w");
-    if (f) {
-        write_config(run, f);
-        int good = fflush(f) == 0 && ferror(f) == 0 && fsync(fileno(f)) == 0;
-        if (fclose(f) == 0 && good && rename(beside, path) == 0) return STATUS_OK;
-    }
-    return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+    TRY(replacement_open(&r, path));
+    write_config(run, r.file);
+    return replacement_close(&r);
 }
 
 enum status folder_open(struct run *run) {
@@ -81,13 +78,10 @@ enum status folder_begin(struct run *run) {
 }
 
 static char *config_text(const struct run *run) {
-    char *text = NULL;
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
-    if (!f) return NULL;
-    write_config(run, f);
-    fclose(f);
-    return text;
+    struct draft d;
+    draft_open(&d);
+    if (d.file) write_config(run, d.file);
+    return draft_close(&d);
 }
 
 /* The answer of this evaluation, and once more under another name while none was better. */
@@ -121,32 +115,45 @@ enum status folder_save(struct run *run, struct stream *q, struct vec answer, st
     return state_save(run, q);
 }
 
-enum status folder_finish(const struct run *run) {
+/* NULL when there is no memory for all of it. */
+static char *summary_text(const struct run *run) {
     const struct run_result *r = &run->result;
-    char path[512];
-    if (!*r->path) return STATUS_OK;
-    snprintf(path, sizeof path, "%s/summary.json", r->path);
+    const struct note numbers[] = {
+        {"workers", run->set.workers},
+        {"parameters", (double)run->task->parameters},
+        {"accuracy", r->accuracy},
+        {"loss", r->score.loss / r->score.samples},
+        {"epochs", r->epochs},
+        {"samples", r->samples},
+        {"steps", (double)r->steps},
+        {"seconds", r->seconds},
+        {"samples_per_second", r->samples / r->seconds},
+        {"computing", r->computing},
+        {"exchanging", r->exchanging},
+        {"waiting", r->waiting},
+        {"loading", r->loading},
+        {"bytes", r->bytes},
+    };
     cJSON *top = cJSON_CreateObject();
-    cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name);
-    cJSON_AddNumberToObject(top, "workers", run->set.workers);
-    cJSON_AddNumberToObject(top, "parameters", (double)run->task->parameters);
-    cJSON_AddNumberToObject(top, "accuracy", r->accuracy);
-    cJSON_AddNumberToObject(top, "loss", r->score.loss / r->score.samples);
-    cJSON_AddNumberToObject(top, "epochs", r->epochs);
-    cJSON_AddNumberToObject(top, "samples", r->samples);
-    cJSON_AddNumberToObject(top, "steps", (double)r->steps);
-    cJSON_AddNumberToObject(top, "seconds", r->seconds);
-    cJSON_AddNumberToObject(top, "samples_per_second", r->samples / r->seconds);
-    cJSON_AddNumberToObject(top, "computing", r->computing);
-    cJSON_AddNumberToObject(top, "exchanging", r->exchanging);
-    cJSON_AddNumberToObject(top, "waiting", r->waiting);
-    cJSON_AddNumberToObject(top, "loading", r->loading);
-    cJSON_AddNumberToObject(top, "bytes", r->bytes);
-    char *text = top ? cJSON_Print(top) : NULL;
+    int whole = cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name) &&
+                metrics_add(top, numbers, sizeof numbers / sizeof *numbers);
+    char *text = whole ? cJSON_Print(top) : NULL;
     cJSON_Delete(top);
-    FILE *f = text ? fopen(path, "w") : NULL;
-    int written = f && fprintf(f, "%s\n", text) > 0;
-    if (f && fclose(f) != 0) written = 0;
+    return text;
+}
+
+enum status folder_finish(const struct run *run) {
+    char path[512];
+    struct replacement r;
+    if (!*run->result.path) return STATUS_OK;
+    snprintf(path, sizeof path, "%s/summary.json", run->result.path);
+    char *text = summary_text(run);
+    if (!text) return fail(STATUS_FAILED, "no memory for %s", path);
+    enum status end = replacement_open(&r, path);
+    if (end == STATUS_OK) {
+        fprintf(r.file, "%s\n", text);
+        end = replacement_close(&r);
+    }
     free(text);
-    return written ? STATUS_OK : fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+    return end;
 }

@@ -1,6 +1,5 @@
 #include "metrics.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -18,26 +17,35 @@ enum status metrics_open(struct metrics *m, const char *path) {
     return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
-/* JSON has no NaN: cJSON writes null. */
+int metrics_add(cJSON *to, const struct note *numbers, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (!cJSON_AddNumberToObject(to, numbers[i].name, numbers[i].value)) return 0;
+    }
+    return 1;
+}
+
 static char *row_text(const struct run_result *r, long round, const struct note *notes, int n) {
+    const struct note numbers[] = {
+        {"round", (double)round},
+        {"steps", (double)r->steps},
+        {"samples", r->samples},
+        {"epochs", r->epochs},
+        {"seconds", r->seconds},
+        {"rate", (double)r->rate},
+        {"train_loss", r->train_loss},
+        {"loss", r->score.loss / r->score.samples},
+        {"accuracy", r->accuracy},
+        {"samples_per_second", r->samples / r->seconds},
+        {"computing", r->computing},
+        {"exchanging", r->exchanging},
+        {"waiting", r->waiting},
+        {"loading", r->loading},
+        {"bytes", r->bytes},
+    };
     cJSON *row = cJSON_CreateObject();
-    cJSON_AddNumberToObject(row, "round", (double)round);
-    cJSON_AddNumberToObject(row, "steps", (double)r->steps);
-    cJSON_AddNumberToObject(row, "samples", r->samples);
-    cJSON_AddNumberToObject(row, "epochs", r->epochs);
-    cJSON_AddNumberToObject(row, "seconds", r->seconds);
-    cJSON_AddNumberToObject(row, "rate", (double)r->rate);
-    cJSON_AddNumberToObject(row, "train_loss", r->train_loss);
-    cJSON_AddNumberToObject(row, "loss", r->score.loss / r->score.samples);
-    cJSON_AddNumberToObject(row, "accuracy", r->accuracy);
-    cJSON_AddNumberToObject(row, "samples_per_second", r->samples / r->seconds);
-    cJSON_AddNumberToObject(row, "computing", r->computing);
-    cJSON_AddNumberToObject(row, "exchanging", r->exchanging);
-    cJSON_AddNumberToObject(row, "waiting", r->waiting);
-    cJSON_AddNumberToObject(row, "loading", r->loading);
-    cJSON_AddNumberToObject(row, "bytes", r->bytes);
-    for (int i = 0; i < n; i++) cJSON_AddNumberToObject(row, notes[i].name, notes[i].value);
-    char *text = row ? cJSON_PrintUnformatted(row) : NULL;
+    int whole = metrics_add(row, numbers, sizeof numbers / sizeof *numbers) &&
+                metrics_add(row, notes, (size_t)n);
+    char *text = whole ? cJSON_PrintUnformatted(row) : NULL;
     cJSON_Delete(row);
     return text;
 }
@@ -72,6 +80,11 @@ enum status metrics_row(
     free(text);
     m->bytes = ftell(m->file);
     if (written) return STATUS_OK;
+    return fail(STATUS_IO, "cannot write metrics.jsonl: %s", strerror(errno));
+}
+
+enum status metrics_sync(const struct metrics *m) {
+    if (!m->file || fsync(fileno(m->file)) == 0) return STATUS_OK;
     return fail(STATUS_IO, "cannot write metrics.jsonl: %s", strerror(errno));
 }
 

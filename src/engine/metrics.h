@@ -2,6 +2,7 @@
 #ifndef METRICS_H
 #define METRICS_H
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 
 #include "engine/run.h"
@@ -21,7 +22,13 @@ enum status metrics_open(struct metrics *m, const char *path);
 enum status metrics_row(
     struct metrics *m, const struct run_result *r, long round, const struct note *notes, int n);
 
+/* When it returns the rows are on the disk: a state that counts them may follow. */
+enum status metrics_sync(const struct metrics *m);
+
 enum status metrics_close(struct metrics *m);
+
+/* Adds the numbers to an object; NaN is null, JSON has none. False when there is no memory. */
+int metrics_add(cJSON *to, const struct note *numbers, size_t n);
 
 /* The table that ends a run, on stdout. */
 void metrics_table(const struct run_result *r, const char *strategy, int workers);

@@ -1,11 +1,14 @@
 #include "state.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/checksum.h"
+#include "base/draft.h"
 #include "base/log.h"
 
 enum { NAME = 96, VECTORS_MOST = TEAM_MOST * SEAT_VECS + 64 };
@@ -118,11 +121,13 @@ static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
     put_fields(f, whose, run->strategy->ops->local_fields, s->w.mine);
 }
 
+/* NULL when there is no memory. */
 static char *all_numbers(struct run *run) {
-    char *text = NULL, whose[NAME];
-    size_t size;
-    FILE *f = open_memstream(&text, &size);
-    if (!f) return NULL;
+    char whose[NAME];
+    struct draft d;
+    draft_open(&d);
+    if (!d.file) return NULL;
+    FILE *f = d.file;
     fputc('\n', f);
     run->turn = team_turn_at_gathering(run->team);
     put_fields(f, "run.", run_fields, run);
@@ -133,8 +138,7 @@ static char *all_numbers(struct run *run) {
         put(f, whose, "mass", *shared_mass(s));
         put(f, whose, "version", shared_version(s));
     }
-    fclose(f);
-    return text;
+    return draft_close(&d);
 }
 
 /* ---- vectors ---------------------------------------------------------------------------------- */
@@ -180,6 +184,23 @@ static enum status find_vec(
         run->result.path, name, n);
 }
 
+/* ---- the checksum ----------------------------------------------------------------------------- */
+
+enum { CHECKSUM = 17 }; /* hexadecimal digits and a 0 */
+
+/* Of all that is restored; tensors in any order. */
+static void sum_up(char text[CHECKSUM], const struct safetensor *tensor, int n,
+    const char *strategy, const char *numbers) {
+    uint64_t sum = checksum(checksum(0, strategy, strlen(strategy)), numbers, strlen(numbers));
+    for (int i = 0; i < n; i++) {
+        const struct safetensor *t = &tensor[i];
+        size_t floats = 1;
+        for (int k = 0; k < t->dims; k++) floats *= (size_t)t->dim[k];
+        sum += checksum(checksum(0, t->name, strlen(t->name)), t->data, floats * sizeof *t->data);
+    }
+    snprintf(text, CHECKSUM, "%016" PRIx64, sum);
+}
+
 /* ---- files ------------------------------------------------------------------------------------ */
 
 static int state_number(const char *name) {
@@ -219,16 +240,24 @@ static void remove_old(const struct run *run) {
     }
 }
 
+static enum status write_state(struct run *run, const struct collected *all, const char *numbers) {
+    char path[512], sum[CHECKSUM];
+    const char *strategy = run->strategy->ops->name;
+    const struct safetensors_text texts[] = {{"format", "huddle state"}, {"strategy", strategy},
+        {"numbers", numbers}, {"checksum", sum}};
+    sum_up(sum, all->tensor, all->n, strategy, numbers);
+    state_path(run, run->metrics.rows, path, sizeof path);
+    return safetensors_write(path, all->tensor, all->n, texts, sizeof texts / sizeof *texts);
+}
+
 enum status state_save(struct run *run, struct stream *q) {
-    char path[512];
+    TRY(metrics_sync(&run->metrics));
     struct collected *all = calloc(1, sizeof *all);
     char *numbers = all_numbers(run);
     enum status end = fail(STATUS_FAILED, "no memory to save the state");
     if (all && numbers) {
-        const struct safetensors_text texts[] = {{"format", "huddle state"}, {"numbers", numbers}};
-        state_path(run, run->metrics.rows, path, sizeof path);
         end = collect_all(all, run, q);
-        if (end == STATUS_OK) end = safetensors_write(path, all->tensor, all->n, texts, 2);
+        if (end == STATUS_OK) end = write_state(run, all, numbers);
         arena_close(&all->arena);
     }
     free(all);
@@ -239,20 +268,45 @@ enum status state_save(struct run *run, struct stream *q) {
 
 /* ---- going on --------------------------------------------------------------------------------- */
 
+/* A state whose bytes are those that were written. */
+static enum status read_state(struct run *run, const char *path) {
+    char sum[CHECKSUM];
+    struct safetensors *file = &run->state;
+    TRY(safetensors_read(file, path));
+    const char *numbers = safetensors_find_text(file, "numbers");
+    const char *strategy = safetensors_find_text(file, "strategy");
+    const char *wrote = safetensors_find_text(file, "checksum");
+    if (!numbers || !strategy || !wrote) return fail(STATUS_IO, "%s is no saved state", path);
+    sum_up(sum, file->tensor, file->n, strategy, numbers);
+    if (strcmp(sum, wrote) != 0) {
+        return fail(
+            STATUS_IO, "%s is damaged: its checksum is %s, its bytes give %s", path, wrote, sum);
+    }
+    run->numbers = numbers;
+    return STATUS_OK;
+}
+
 static enum status read_newest(struct run *run) {
     char path[512];
     int number = 1 << 30;
     while ((number = newest_state(run->result.path, number)) >= 0) {
         state_path(run, number, path, sizeof path);
-        if (safetensors_read(&run->state, path) == STATUS_OK) {
-            run->numbers = safetensors_find_text(&run->state, "numbers");
-            if (run->numbers) return STATUS_OK;
-            safetensors_close(&run->state);
-            fail_remember("%s is no saved state", path);
-        }
+        enum status end = read_state(run, path);
+        if (end == STATUS_OK) return end;
+        safetensors_close(&run->state);
+        if (end != STATUS_IO) return end;
         log_warn("%s; trying the state before", fail_message());
     }
     return fail(STATUS_IO, "%s holds no state to go on from", run->result.path);
+}
+
+/* What one strategy saved means nothing to another, even where the names are the same. */
+static enum status check_strategy(const struct run *run) {
+    const char *saved = safetensors_find_text(&run->state, "strategy");
+    if (!strcmp(saved, run->strategy->ops->name)) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "%s was trained by %s and cannot go on with %s; leave out run.strategy", run->result.path,
+        saved, run->strategy->ops->name);
 }
 
 static enum status restore_shared(struct run *run) {
@@ -275,6 +329,7 @@ static enum status restore_shared(struct run *run) {
 enum status state_open(struct run *run) {
     int workers = run->set.workers;
     TRY(read_newest(run));
+    TRY(check_strategy(run));
     TRY(get_fields(run, "run.", run_fields, run));
     if (run->set.workers != workers) {
         return fail(STATUS_BAD_CONFIG, "%s was saved with %d workers and cannot go on with %d",

@@ -2,7 +2,7 @@
  *
  * A state is written while all workers have gathered and every stream has synchronized: the
  * vectors that anybody claimed as STATE, the shared vectors, and every number that training reads.
- * Nobody is asked for it: what has a name is saved. In fixed order a run that was resumed gives the
+ * Nobody is asked for it: what has a name is saved, with a checksum of it all. In fixed order a run that was resumed gives the
  * same bits as one that never stopped.
  */
 #ifndef STATE_H
@@ -14,8 +14,9 @@
  * but the newest run.keep. */
 enum status state_save(struct run *run, struct stream *q);
 
-/* Main thread, when the strategy is open: reads the newest state of the run's folder that can be
- * read, and with it the run's own numbers and the shared vectors. */
+/* Main thread, when the strategy is open: reads the newest state of the run's folder that is whole,
+ * and with it the run's own numbers and the shared vectors. STATUS_BAD_CONFIG where another strategy
+ * or another number of workers saved it. */
 enum status state_open(struct run *run);
 
 /* Each worker on its thread, when all its vectors are claimed. */
