@@ -118,6 +118,12 @@ $(BUILD)/tests/readme: $(BUILD)/tests/readme_strategy.c
 $(BUILD)/tests/readme_strategy.c: README.md
 	@mkdir -p $(@D)
 	@sed -n '/^```c$$/,/^```$$/{/^```/d;p}' $< >$@
+$(BUILD)/tests/failing: THISINC := -DFAILING='"$(abspath $(BUILD))/tests/failing.so"'
+$(BUILD)/tests/failing: $(BUILD)/tests/failing.so
+# Without a sanitizer: it is loaded into programs that come before theirs.
+$(BUILD)/tests/failing.so: tests/failing.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(QUIET)$(CC) $(filter-out -fsanitize%,$(CFLAGS)) -Wno-pedantic -shared -fPIC $< -ldl -o $@
 $(BUILD)/perf/%: perf/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(CFLAGS) -DPERF_COMMIT='"$(shell git describe --always --dirty 2>/dev/null)"' -MMD -MP -MF $@.d $< $(LIB) $(LDLIBS) -o $@

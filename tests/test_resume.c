@@ -1,4 +1,5 @@
-/* test_resume.c -- a run that was stopped, killed or moved goes on as if it never had been. */
+/* test_resume.c -- a run that was stopped, killed or moved goes on as if it never had been; also the
+ * program, $HUDDLE. */
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <sys/resource.h>
