@@ -22,6 +22,9 @@
 
 /* Who wants to look while a run goes on. Host memory; on the worker's own thread. */
 struct watch {
+    /* Optional. Before each round. */
+    void (*begins)(void *with, const struct worker *w);
+
     /* Optional. After each round; with the strategy's answer where `answers` is set, which is for
      * workers that all go through the same rounds: an answer may take collectives. */
     void (*rounded)(void *with, const struct worker *w, struct vec answer);
@@ -73,13 +76,14 @@ static inline struct vec runs_answer(struct strategy *s, struct worker *w) {
 static inline struct vec runs_judged(struct strategy *s, struct worker *w) {
     struct vec v = runs_answer(s, w);
     const struct watch *watch = runs_seen->watch;
-    runs_seen->answer[w->rank] = runs_copy(runs_seen->answer[w->rank], v);
     if (watch && watch->judged) watch->judged(watch->with, w, v);
+    runs_seen->answer[w->rank] = runs_copy(runs_seen->answer[w->rank], v);
     return v;
 }
 
 static inline enum status runs_round(struct strategy *s, struct worker *w) {
     const struct watch *watch = runs_seen->watch;
+    if (watch && watch->begins) watch->begins(watch->with, w);
     TRY(runs_real[s->ops - runs_spy]->round(s, w));
     if (watch && watch->rounded) {
         struct vec none = {NULL, 0};

@@ -1,0 +1,194 @@
+/* test_steady.c -- between the first round and the last nobody asks for memory.
+ *
+ * malloc and its kin are this program's: they count while a run trains, and then do what they
+ * always do. Who called says whose the memory is: huddle is linked into this program.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "runs.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_OTHER_MALLOC 1 /* the sanitizer's cannot be replaced */
+#else
+#define HAS_OTHER_MALLOC 0
+#endif
+
+/* ---- counting --------------------------------------------------------------------------------- */
+
+enum { WARM = 2 }; /* rounds in which libraries may set themselves up for a thread */
+
+/* Whose memory it is. oneDNN, or a BLAS, is left to itself: dnnl_sgemm takes some at every call. */
+enum { OURS, GEMMS, OTHERS, KINDS };
+
+static atomic_int training;             /* somebody's first round has begun, no evaluation has */
+static _Thread_local int warming;       /* this thread is in its first rounds */
+static atomic_long count[KINDS], early; /* early: of others while warming */
+
+enum { RANGES = 8 };
+
+static struct range_of_code {
+    uintptr_t from, to;
+    int kind;
+} code[RANGES];
+static int codes;
+
+static int kind_of(const char *name) {
+    if (!*name) return OURS; /* this program */
+    int gemm = strstr(name, "libdnnl") || strstr(name, "blas") || strstr(name, "libstdc++");
+    return gemm ? GEMMS : OTHERS;
+}
+
+static int find_code(struct dl_phdr_info *info, size_t size, void *with) {
+    (void)size, (void)with;
+    int kind = kind_of(info->dlpi_name);
+    for (int i = 0; i < info->dlpi_phnum && kind != OTHERS; i++) {
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        if (h->p_type != PT_LOAD || !(h->p_flags & PF_X) || codes == RANGES) continue;
+        uintptr_t from = (uintptr_t)(info->dlpi_addr + h->p_vaddr);
+        code[codes++] = (struct range_of_code){from, from + (uintptr_t)h->p_memsz, kind};
+    }
+    return 0;
+}
+
+static void open_all(void) {
+    log_show(LOG_ERROR);
+    dl_iterate_phdr(find_code, NULL);
+    if (HAS_OTHER_MALLOC) cr_skip_test("a sanitizer's malloc cannot be replaced");
+}
+
+TestSuite(steady, .init = open_all, .timeout = 120);
+
+#if !HAS_OTHER_MALLOC
+static void count_from(const void *caller) {
+    uintptr_t at = (uintptr_t)caller;
+    int kind = OTHERS;
+    if (!atomic_load(&training)) return;
+    for (int i = 0; i < codes; i++) {
+        if (at >= code[i].from && at < code[i].to) kind = code[i].kind;
+    }
+    atomic_fetch_add(kind == OTHERS && warming ? &early : &count[kind], 1);
+}
+
+#define COUNT() count_from(__builtin_return_address(0))
+
+extern void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *old, size_t n), *__libc_memalign(size_t align, size_t n);
+
+__attribute__((noinline)) void *malloc(size_t n) {
+    COUNT();
+    return __libc_malloc(n);
+}
+
+__attribute__((noinline)) void *calloc(size_t n, size_t size) {
+    COUNT();
+    return __libc_calloc(n, size);
+}
+
+__attribute__((noinline)) void *realloc(void *old, size_t n) {
+    COUNT();
+    return __libc_realloc(old, n);
+}
+
+__attribute__((noinline)) void *aligned_alloc(size_t align, size_t n) {
+    COUNT();
+    return __libc_memalign(align, n);
+}
+
+__attribute__((noinline)) int posix_memalign(void **at, size_t align, size_t n) {
+    COUNT();
+    *at = __libc_memalign(align, n);
+    return *at ? 0 : ENOMEM;
+}
+
+__attribute__((noinline)) void *mmap(
+    void *to, size_t n, int protection, int flags, int fd, off_t offset) {
+    static void *(*real)(void *, size_t, int, int, int, off_t);
+    COUNT();
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "mmap");
+    return real(to, n, protection, flags, fd, offset);
+}
+#endif
+
+/* ---- runs ------------------------------------------------------------------------------------- */
+
+static void begins(void *with, const struct worker *w) {
+    (void)with;
+    warming = w->round < WARM;
+    atomic_store(&training, 1);
+}
+
+/* The last rounds are over: all have gathered. */
+static void judged(void *with, const struct worker *w, struct vec answer) {
+    (void)with, (void)w, (void)answer;
+    atomic_store(&training, 0);
+}
+
+static void forget(void) {
+    atomic_store(&training, 0);
+    atomic_store(&early, 0);
+    for (int k = 0; k < KINDS; k++) atomic_store(&count[k], 0);
+}
+
+static void check_steady(const char *words) {
+    static const char *const strategy[] = {"strategy=allreduce",
+        "strategy=easgd easgd.tau=3 easgd.mode=sync",
+        "strategy=easgd easgd.tau=3 easgd.mode=async optimizer.kind=nesterov"};
+    static const char *const order[] = {"free", "fixed"};
+    const struct watch watch = {.begins = begins, .judged = judged};
+    for (int i = 0; i < 6; i++) {
+        struct seen seen;
+        forget();
+        run_words(&seen, &watch, "workers=2 steps=24 schedule.rate=1e-3 order=%s %s %s",
+            order[i % 2], strategy[i / 2], words);
+        cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+        cr_assert(seen.rounds[0] > WARM + 2, "only %ld rounds", seen.rounds[0]);
+        cr_expect(count[OURS] == 0 && count[OTHERS] == 0,
+            "%s %s %s: huddle took memory %ld times, libraries %ld times", strategy[i / 2],
+            order[i % 2], words, (long)count[OURS], (long)count[OTHERS]);
+        printf("%s, %s, %s: matrix products took memory %.3g times a step, other libraries %ld "
+               "times in the first rounds\n",
+            strategy[i / 2], order[i % 2], words, (double)count[GEMMS] / (double)seen.steps[0] / 2,
+            (long)early);
+        seen_close(&seen);
+    }
+}
+
+Test(steady, what_takes_memory_while_a_run_trains_is_counted) {
+    forget();
+    atomic_store(&training, 1);
+    void *volatile mine = malloc(3);
+    char *volatile text = strdup("the C library's");
+    atomic_store(&training, 0);
+    cr_assert(
+        count[OURS] == 1 && count[OTHERS] == 1, "%ld, %ld", (long)count[OURS], (long)count[OTHERS]);
+    free(mine);
+    free(text);
+}
+
+Test(steady, a_quadratic_takes_none) { check_steady("quadratic.n=1000 quadratic.sigma=0.1"); }
+
+Test(steady, a_dense_net_takes_none) {
+    check_steady("task=classify model.layers=2nn data.batch=10");
+}
+
+Test(steady, a_convolutional_net_takes_none) {
+    check_steady("task=classify data.set=synthetic model.layers=mnist_cnn data.batch=2 "
+                 "synthetic.samples=50 synthetic.height=28 synthetic.width=28");
+}
+
+Test(steady, a_residual_net_with_crops_takes_none) {
+    check_steady("task=classify data.set=synthetic model.layers=resnet20 data.batch=2 data.crop=1 "
+                 "data.flip=1 synthetic.samples=50 synthetic.height=8 synthetic.width=8");
+}
+
+Test(steady, shards_and_feeders_take_none) {
+    check_steady(
+        "task=classify model.layers=2nn data.sampling=shards data.batch=100 data.threads=2 "
+        "optimizer.decay=1e-3");
+}
