@@ -150,29 +150,40 @@ test: ## install what is missing, build, run every test
 	@$(MAKE) all run-tests
 run-tests: $(BUILD)/huddle $(TESTS)
 	@set -e; for t in $(TESTS); do echo "$$t"; HUDDLE=$(BUILD)/huddle $$t --jobs 2 --short-filename $(T); done
-asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) run-tests BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
+# SHORT=1 leaves the sanitizers what they are for: memory where bytes of others are read and where
+# nets keep theirs, races where workers meet.
+READ_BYTES := idx cifar10 dataset loader options safetensors checkpoint fuzz model
+KEEP_BYTES := arena draft replacement net conv batchnorm optimizer topo
+MEET := team allreduce easgd loader readme
+only = $(if $(SHORT),$(filter $(addprefix $(BUILD)/tests/,$(1)),$(2)),$(2))
+asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer; SHORT=1: some
+	@$(MAKE) run-asan BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
 	  SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
 SEED := $(or $(SEED),$(strip $(shell od -An -N2 -tu2 /dev/urandom)))
 sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws
 	@echo 'simulated CUDA: make sim SEED=$(SEED)'
 	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(SEED) CUDASIM_LEAKS=2 \
 	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim
-tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and without OpenMP
+tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and OpenMP; SHORT=1: some
 	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
 	  TESTINC=-Itests/plain TESTLIB=
+UNDER_ASAN := $(call only,$(READ_BYTES) $(KEEP_BYTES) $(MEET),$(TESTS))
+run-asan: $(if $(SHORT),,$(BUILD)/huddle) $(UNDER_ASAN)
+	@set -e; for t in $(UNDER_ASAN); do echo "$$t"; \
+	  HUDDLE=$(BUILD)/huddle $$t --jobs 2 --short-filename; done
 # The black-box programs train whole nets with plain loops there: the others meet the same engine.
-PLAIN := $(filter-out %/huddle %/resume,$(TESTS))
+PLAIN := $(call only,$(MEET),$(filter-out %/huddle %/resume %/failing %/steady,$(TESTS)))
 run-plain: $(PLAIN)
 	@set -e; for t in $(PLAIN); do echo "$$t"; $$t; done
 SECONDS ?= 60
-fuzz: ## every reader on bytes that libFuzzer makes up, SECONDS=60 each; what breaks one is kept
+fuzz: ## every reader on bytes that libFuzzer makes up, SECONDS=60 each, two at a time; what breaks one is kept
 	@$(MAKE) run-fuzz BUILD=$(BUILD)/fuzz CC=clang CUDA=0 OPENMP=0 DEBUG=1 \
 	  SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all'
 run-fuzz: $(FUZZ:%=$(BUILD)/%)
-	@set -e; for t in $(FUZZ); do echo "fuzz $$t"; mkdir -p $(BUILD)/corpus/$$t; \
-	  $(BUILD)/$$t -max_total_time=$(SECONDS) -timeout=10 -max_len=8192 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=tests/fuzz/corpus/$$t/ $(BUILD)/corpus/$$t tests/fuzz/corpus/$$t; done
+	@printf '%s\n' $(FUZZ) | xargs -P 2 -I '{}' sh -c 'mkdir -p $(BUILD)/corpus/{}; echo "fuzz {}"; \
+	  $(BUILD)/{} -max_total_time=$(SECONDS) -timeout=10 -max_len=8192 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=tests/fuzz/corpus/{}/ $(BUILD)/corpus/{} tests/fuzz/corpus/{} >$(BUILD)/{}.log 2>&1 || \
+	    { cat $(BUILD)/{}.log; exit 255; }; grep -e number_of_exec -e new_units $(BUILD)/{}.log'
 mutants: ## break the code line by line; every break must make a test fail
 	sh tests/mutants.sh
 perf: $(PERF) ## build and run the measuring programs; perf/README.md explains the columns
@@ -222,6 +233,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo install test run-tests run-plain asan sim tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain run-asan asan sim tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:
