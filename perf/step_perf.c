@@ -1,8 +1,11 @@
 /* step_perf.c -- a training step beside the matrix products that it cannot do without.
  *
- * For each model and batch: forward, backward and the SGD step of one replica on one thread; the
- * products alone, on ready operands, by the same gemm; and two replicas side by side, one thread
- * each. The columns are derived in README.md.
+ * For each model and batch: forward, backward and the SGD step of one replica on one thread, with a
+ * gradient in between and without; the products alone, on ready operands, by the same gemm; the
+ * step on two threads; and two replicas side by side, one thread each. The columns are derived in
+ * README.md.
+ *
+ * usage: step_perf [model [batch]]          2nn, mnist_cnn, easgd_cifar, resnet20
  */
 #include <pthread.h>
 
@@ -22,7 +25,7 @@ struct bench {
     struct net *net;
     struct optimizer optimizer;
     struct vec x, g, buffers;
-    float *in, *dlogits, *loss;
+    float *in, *dlogits, *descent, *loss;
     int *label;
     struct step *step;
     float *a, *b, *c; /* operands of the products alone */
@@ -101,20 +104,34 @@ static size_t largest_operand(const struct bench *b) {
 
 /* ---- the step --------------------------------------------------------------------------------- */
 
-static void step_run(void *with) {
-    struct bench *b = with;
-    int classes = b->model->classes;
+static void learn(struct bench *b) {
     const float *logits = net_forward(b->net, b->x, b->buffers, b->in, b->batch, b->step);
-    b->q->kernels->softmax_cross_entropy(
-        b->q, b->loss, b->dlogits, logits, b->label, 1 / (float)b->batch, 0, b->batch, classes);
+    b->q->kernels->softmax_cross_entropy(b->q, b->loss, b->dlogits, logits, b->label,
+        1 / (float)b->batch, 0, b->batch, b->model->classes);
+}
+
+/* As worker_grad and worker_step do it. */
+static void apart_run(void *with) {
+    struct bench *b = with;
+    learn(b);
     net_backward(b->net, b->g, 0, b->dlogits, NULL);
     optimizer_step(&b->optimizer, b->q, b->x, b->g, (struct range){0, b->model->floats}, b->step);
 }
 
-static void bench_open(struct bench *b, const struct model *m, int batch, int rank) {
+/* As worker_descend does it. */
+static void step_run(void *with) {
+    struct bench *b = with;
+    size_t n = (size_t)b->batch * (size_t)b->model->classes;
+    learn(b);
+    b->q->kernels->fill(b->q, b->descent, 0, n);
+    b->q->kernels->sgd(b->q, b->descent, b->dlogits, b->step, n);
+    net_backward(b->net, b->x, 1, b->descent, NULL);
+}
+
+static void bench_open(struct bench *b, const struct model *m, int batch, int rank, int threads) {
     size_t B = (size_t)batch, size = shape_size(m->in);
     *b = (struct bench){.model = m, .batch = batch};
-    must(device_open(&b->device, &device_host, 0, 1));
+    must(device_open(&b->device, &device_host, 0, threads));
     must(stream_open(&b->q, b->device));
     must(net_open(&b->net, m, b->q, batch, 1, rank));
     must(optimizer_open(&b->optimizer, (struct optimizer_settings){0}, b->device, m->floats));
@@ -123,6 +140,7 @@ static void bench_open(struct bench *b, const struct model *m, int batch, int ra
     b->buffers = (struct vec){room(b, m->buffers), m->buffers};
     b->in = room(b, B * size);
     b->dlogits = room(b, B * (size_t)m->classes);
+    b->descent = room(b, B * (size_t)m->classes);
     b->loss = room(b, B);
     must(device_alloc(b->device, (void **)&b->label, B * sizeof *b->label));
     must(device_alloc(b->device, (void **)&b->step, sizeof *b->step));
@@ -161,7 +179,7 @@ static void *replica_main(void *arg) {
     struct bench b;
     topology_bind(r->machine, &r->place);
     openmp_settle(1);
-    bench_open(&b, r->model, r->batch, r->rank);
+    bench_open(&b, r->model, r->batch, r->rank, 1);
     struct perf_body body = {step_run, &b, {0}};
     step_run(&b);
     long calls = (long)(0.5 / perf_time(&body, 2)) + 1;
@@ -192,45 +210,60 @@ static double two_replicas(const struct machine *machine, const struct model *m,
     return (replica[0].seconds + replica[1].seconds) / 2;
 }
 
-static void row(const struct machine *machine, const char *preset, struct shape in, int batch) {
+/* What the command line asks for. */
+struct choice {
+    const char *model; /* NULL: all */
+    int batch;         /* 0: both */
+};
+
+static void row(const struct machine *machine, struct choice choice, const char *preset,
+    struct shape in, int batch) {
     struct model *m;
-    struct bench b;
+    struct bench one, two;
+    if (choice.model && strcmp(choice.model, preset) != 0) return;
+    if (choice.batch && choice.batch != batch) return;
     must(model_open(&m, preset, in, 10));
-    bench_open(&b, m, batch, 0);
-    struct perf_body bodies[] = {{step_run, &b, {0}}, {products_run, &b, {0}}};
-    perf_measure(bodies, 2, 0.05);
+    bench_open(&one, m, batch, 0, 1);
+    bench_open(&two, m, batch, 0, 2);
+    struct perf_body bodies[] = {{step_run, &one, {0}}, {products_run, &one, {0}},
+        {apart_run, &one, {0}}, {step_run, &two, {0}}};
+    perf_measure(bodies, machine->cores > 1 ? 4 : 3, 0.05);
+    openmp_settle(1);
     double step = perf_median(&bodies[0]), products = perf_median(&bodies[1]);
-    double pair = machine->cores > 1 ? two_replicas(machine, m, batch) : 0;
-    printf("%-12s %6d %10.0f %10.0f %10.0f %8.2f %8.1f %10.0f %10.0f", preset, batch, 1e6 * step,
-        1e6 * bodies[0].sample[0], 1e6 * products, products / step, 1e-9 * flops(&b) / step,
-        1 / step, batch / step);
-    if (pair > 0) {
-        printf(" %10.0f %8.2f", 1e6 * pair, 2 * step / pair);
+    printf("%-12s %6d %10.0f %10.0f %10.0f %8.2f %8.1f %10.0f %10.0f %10.0f", preset, batch,
+        1e6 * step, 1e6 * bodies[0].sample[0], 1e6 * products, products / step,
+        1e-9 * flops(&one) / step, 1 / step, batch / step, 1e6 * perf_median(&bodies[2]));
+    bench_close(&one);
+    bench_close(&two);
+    if (machine->cores > 1) {
+        double pair = two_replicas(machine, m, batch);
+        printf(" %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]), 1e6 * pair, 2 * step / pair);
     }
     printf("\n");
     fflush(stdout);
-    bench_close(&b);
     model_close(m);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     struct machine *machine;
-    const struct shape mnist = {28, 28, 1}, crop = {28, 28, 3};
+    const struct shape mnist = {28, 28, 1}, crop = {28, 28, 3}, cifar = {32, 32, 3};
+    const struct choice choice = {argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0};
     must(topology_open(&machine, NULL));
     openmp_settle(1);
     perf_header("step", machine->cores);
     printf("# forward, backward and SGD step, float32, one thread a replica; median of %d\n",
         PERF_SAMPLES);
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s\n", "model", "batch", "step",
-        "least", "products", "share", "rate", "steps", "samples", "pair step", "pair");
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s\n", "", "", "(us)", "(us)", "(us)",
-        "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "gain");
-    row(machine, "2nn", mnist, 10);
-    row(machine, "2nn", mnist, 64);
-    row(machine, "mnist_cnn", mnist, 10);
-    row(machine, "mnist_cnn", mnist, 64);
-    row(machine, "easgd_cifar", crop, 10);
-    row(machine, "easgd_cifar", crop, 64);
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "model", "batch",
+        "step", "least", "products", "share", "rate", "steps", "samples", "apart", "two", "pair",
+        "pair");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "", "", "(us)",
+        "(us)", "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "(us)", "(us)", "gain");
+    for (int batch = 10; batch <= 64; batch += 54) {
+        row(machine, choice, "2nn", mnist, batch);
+        row(machine, choice, "mnist_cnn", mnist, batch);
+        row(machine, choice, "easgd_cifar", crop, batch);
+        row(machine, choice, "resnet20", cifar, batch);
+    }
     topology_close(machine);
     return 0;
 }

@@ -114,10 +114,21 @@ static inline enum status runs_alone_round(struct strategy *s, struct worker *w)
 static const struct strategy_ops runs_alone = {
     .name = "alone", .size = sizeof(struct strategy), .round = runs_alone_round};
 
+/* The same, gradient and step in one call. */
+static inline enum status runs_descending_round(struct strategy *s, struct worker *w) {
+    (void)s;
+    worker_descend(w);
+    return STATUS_OK;
+}
+
+static const struct strategy_ops runs_descending = {
+    .name = "descending", .size = sizeof(struct strategy), .round = runs_descending_round};
+
 static inline void runs_list(const struct strategy_ops **list) {
     int n = 0;
     for (; strategies[n]; n++) runs_real[n] = strategies[n];
     runs_real[n++] = &runs_alone;
+    runs_real[n++] = &runs_descending;
     for (int i = 0; i < n; i++) {
         runs_spy[i] = *runs_real[i];
         runs_spy[i].round = runs_round;

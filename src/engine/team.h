@@ -5,7 +5,7 @@
  * collectives (all workers, in the same order) and shared vectors (anyone, under a lock).
  *
  * Device work is enqueued on w->q and returns at once. When a worker fails, everyone waiting for
- * it to arrive is let go, worker_grad and worker_step return at once, and the engine ends the run
+ * it to arrive is let go, worker_grad and its like return at once, and the engine ends the run
  * after the round: a strategy need not look. Locks stay exclusive even then. Hold one shared
  * vector at a time, and enter no collective while holding it.
  */
@@ -45,6 +45,10 @@ struct range worker_grad(struct worker *w);
 
 /* x <- optimizer(x, g) over the range of the last worker_grad; steps++. */
 void worker_step(struct worker *w);
+
+/* Both at once, for a step that nobody meets in between: x ends where the two would take it, but
+ * for rounding, and g is of no use afterwards. Plain SGD so saves a pass over g and one over x. */
+void worker_descend(struct worker *w);
 
 /* Room for n floats, zeroed, on w's device, until w ends. In join only. STATE is what a resumed
  * run needs, SCRATCH what it does not; names are unique within a worker. */

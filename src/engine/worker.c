@@ -43,6 +43,21 @@ void worker_step(struct worker *w) {
     w->steps++;
 }
 
+void worker_descend(struct worker *w) {
+    struct seat *s = w->seat;
+    const struct task *task = s->learner->task;
+    if (!task->ops->descend || !optimizer_is_plain(&s->optimizer)) {
+        worker_grad(w);
+        worker_step(w);
+        return;
+    }
+    if (team_broken(w->team)) return;
+    set_step(s);
+    s->range = task->ops->descend(s->learner, w->x, s->step);
+    s->samples += task->batch;
+    w->steps++;
+}
+
 enum status worker_vec(
     struct worker *w, const char *name, struct vec *v, size_t n, enum vec_kind kind) {
     struct seat *s = w->seat;

@@ -15,6 +15,11 @@ static int looks_ahead(const struct optimizer *o) {
     return o->set.kind == OPTIMIZER_NESTEROV && has_velocity(o);
 }
 
+int optimizer_is_plain(const struct optimizer *o) {
+    int descends = o->set.kind != OPTIMIZER_RMSPROP && o->set.kind != OPTIMIZER_ADAM;
+    return descends && !has_velocity(o) && o->set.decay == 0;
+}
+
 static enum status vec_take(
     struct optimizer *o, const char *name, int state, struct device *d, size_t n) {
     void *at;

@@ -70,6 +70,10 @@ struct vec optimizer_point(struct optimizer *o, struct stream *q, struct vec x);
 void optimizer_decay(
     struct optimizer *o, struct stream *q, struct vec g, struct vec point, struct range r);
 
+/* Whether a step is x <- x - eta g(x) and nothing else, so that whoever makes g may as well add it
+ * to x at once. */
+int optimizer_is_plain(const struct optimizer *o);
+
 /* x and the vectors of the state move by g, in the range; step is in device memory. */
 void optimizer_step(struct optimizer *o, struct stream *q, struct vec x, struct vec g,
     struct range r, const struct step *step);

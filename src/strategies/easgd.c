@@ -68,11 +68,10 @@ static void pull(const struct easgd *s, struct worker *w) {
 
 static enum status easgd_round(struct strategy *base, struct worker *w) {
     const struct easgd *s = (const struct easgd *)base;
-    for (int t = 0; t < s->tau; t++) {
-        worker_grad(w);
-        if (t == 0) pull(s, w);
-        worker_step(w);
-    }
+    worker_grad(w);
+    pull(s, w);
+    worker_step(w);
+    for (int t = 1; t < s->tau; t++) worker_descend(w);
     return STATUS_OK;
 }
 

@@ -43,6 +43,7 @@ struct classifier { /* a learner */
     float *in;           /* (B, h, w, c), device */
     int *label;          /* (B) */
     float *dlogits;      /* (B, classes) */
+    float *descent;      /* the same, times -rate */
     float *loss, *right; /* (B); (1) sums behind them */
     float *sums;         /* (2) */
     float *statistics;   /* (buffers) of one batch */
@@ -194,7 +195,9 @@ static enum status open_buffers(struct classifier *l, struct classify *t) {
     TRY(device_pinned(d, (void **)&l->judge.label, B * sizeof(int)));
     TRY(device_alloc(d, (void **)&l->in, B * size * sizeof *l->in));
     TRY(device_alloc(d, (void **)&l->label, B * sizeof *l->label));
-    TRY(device_alloc(d, (void **)&l->dlogits, B * (size_t)t->model->classes * sizeof *l->dlogits));
+    size_t logits = B * (size_t)t->model->classes;
+    TRY(device_alloc(d, (void **)&l->dlogits, logits * sizeof *l->dlogits));
+    TRY(device_alloc(d, (void **)&l->descent, logits * sizeof *l->descent));
     TRY(device_alloc(d, (void **)&l->loss, B * sizeof *l->loss));
     TRY(device_alloc(d, (void **)&l->right, B * sizeof *l->right));
     if (t->model->buffers) {
@@ -259,20 +262,37 @@ static const struct batch *draw(struct classifier *l) {
     return loader_next(l->loader, &base->waited);
 }
 
+/* Forward at x, then dlogits <- the gradient of the next batch's mean loss; returns its size. */
+static int learn_batch(struct classifier *l, struct vec x, const struct step *step) {
+    const struct classify *t = (const struct classify *)l->base.task;
+    struct stream *q = l->base.q;
+    const struct batch *b = draw(l);
+    struct staged at = stage(l, b);
+    const float *logits = net_forward(l->net, x, l->base.b, at.in, b->n, step);
+    q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
+        t->layers.smoothing, b->n, t->model->classes);
+    q->kernels->total(q, losses_next(&l->losses), l->loss, (size_t)b->n);
+    return b->n;
+}
+
 static struct range classify_grad(
     struct learner *base, struct vec x, struct vec g, const struct step *step) {
     struct classifier *l = (struct classifier *)base;
-    const struct classify *t = (const struct classify *)base->task;
-    const struct model *m = t->model;
-    struct stream *q = base->q;
-    const struct batch *b = draw(l);
-    struct staged at = stage(l, b);
-    const float *logits = net_forward(l->net, x, base->b, at.in, b->n, step);
-    q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
-        t->layers.smoothing, b->n, m->classes);
+    learn_batch(l, x, step);
     net_backward(l->net, g, 0, l->dlogits, NULL);
-    q->kernels->total(q, losses_next(&l->losses), l->loss, (size_t)b->n);
-    return (struct range){0, m->floats};
+    return (struct range){0, x.n};
+}
+
+/* The rate goes in where the gradient is smallest; what comes out of the layers is added to x. */
+static struct range classify_descend(struct learner *base, struct vec x, const struct step *step) {
+    struct classifier *l = (struct classifier *)base;
+    struct stream *q = base->q;
+    size_t n = (size_t)learn_batch(l, x, step);
+    n *= (size_t)((const struct classify *)base->task)->model->classes;
+    q->kernels->fill(q, l->descent, 0, n);
+    q->kernels->sgd(q, l->descent, l->dlogits, step, n);
+    net_backward(l->net, x, 1, l->descent, NULL);
+    return (struct range){0, x.n};
 }
 
 static enum status classify_loss(struct learner *base, double *mean) {
@@ -360,6 +380,7 @@ const struct task_ops task_classify = {
     .drawn = classify_drawn,
     .learner_close = classify_learner_close,
     .grad = classify_grad,
+    .descend = classify_descend,
     .loss = classify_loss,
     .evaluate = classify_evaluate,
     .statistics = classify_statistics,

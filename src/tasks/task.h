@@ -93,6 +93,10 @@ struct task_ops {
      * in device memory. */
     struct range (*grad)(struct learner *l, struct vec x, struct vec g, const struct step *step);
 
+    /* Optional: grad and a step of plain descent without. x <- x - rate times that gradient, up to
+     * rounding, without ever writing it down; returns the range it moved. */
+    struct range (*descend)(struct learner *l, struct vec x, const struct step *step);
+
     /* The mean training loss since this was last asked; NaN if none. Synchronizes the stream, and
      * says how that went. */
     enum status (*loss)(struct learner *l, double *mean);
