@@ -47,6 +47,34 @@ static inline void perf_measure(struct perf_body *bodies, int n, double least) {
 
 static inline double perf_median(const struct perf_body *b) { return b->sample[PERF_SAMPLES / 2]; }
 
+/* Bytes of the last-level cache, as the system describes it for the first processor. (glibc's
+ * sysconf multiplies it by what it takes for the number of instances.) 32 MiB where it says
+ * nothing. */
+static inline size_t perf_last_cache(void) {
+    size_t bytes = 0;
+    for (int index = 0; index < 8; index++) {
+        char path[96];
+        size_t kib = 0;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+        FILE *f = fopen(path, "r");
+        if (!f) break;
+        if (fscanf(f, "%zuK", &kib) == 1 && kib << 10 > bytes) bytes = kib << 10;
+        fclose(f);
+    }
+    return bytes ? bytes : (size_t)32 << 20;
+}
+
+/* "64K", "8M", "1G" or plain bytes, as nccl-tests read them. */
+static inline size_t perf_bytes(const char *text) {
+    char *rest;
+    double n = strtod(text, &rest);
+    int shift = *rest == 'K' ? 10 : *rest == 'M' ? 20 : *rest == 'G' ? 30 : 0;
+    if (n > 0 && (*rest == 0 || (shift && rest[1] == 0)))
+        return (size_t)(n * (double)(1ul << shift));
+    fprintf(stderr, "%s is no size; 64K, 8M, 1G or bytes\n", text);
+    exit(2);
+}
+
 /* "# perf step  commit 1a2b3c4  AMD EPYC, 2 cores" */
 static inline void perf_header(const char *name, int cores) {
     char line[256], cpu[128] = "unknown processor";
