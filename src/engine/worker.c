@@ -54,6 +54,7 @@ void worker_descend(struct worker *w) {
     if (team_broken(w->team)) return;
     set_step(s);
     s->range = task->ops->descend(s->learner, w->x, s->step);
+    s->learner->taken++;
     s->samples += task->batch;
     w->steps++;
 }
