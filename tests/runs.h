@@ -53,7 +53,7 @@ static const struct device_ops *const *runs_devices = devices;
 static const char *runs_text = ""; /* ini lines, for values with blanks */
 static int runs_resume;
 
-enum { RUNS_MOST = 16 };
+enum { RUNS_MOST = 64 };
 static struct seen *runs_seen;
 static struct strategy_ops runs_spy[RUNS_MOST];
 static const struct strategy_ops *runs_real[RUNS_MOST];

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "engine/devices.h"
+#include "topology/topology.h"
 
 TestSuite(devices, .timeout = 20);
 
@@ -64,6 +65,24 @@ Test(devices, one_that_is_named_twice_counts_as_two) {
     choose(&d, "cuda:3,cuda:3", 4);
     cr_assert(d.count == 2 && d.number[0] == 3 && d.number[1] == 3);
     cr_assert(d.of[0] == 0 && d.of[1] == 0 && d.of[2] == 1 && d.of[3] == 1);
+}
+
+static void check_groups(const struct devices *d, const int *nodes, int n, const int *expected) {
+    struct place places[8] = {0};
+    int group[8];
+    for (int r = 0; r < n; r++) places[r].node = nodes[r];
+    devices_group(d, places, n, group);
+    for (int r = 0; r < n; r++) cr_assert(group[r] == expected[r], "worker %d: %d", r, group[r]);
+}
+
+Test(devices, who_shares_a_device_is_a_group_or_else_who_shares_a_node) {
+    struct devices d;
+    choose(&d, "cuda:3,cuda:1,cuda:0", 6);
+    check_groups(&d, (int[]){0, 1, 0, 1, 0, 1}, 6, (int[]){0, 0, 1, 1, 2, 2});
+    choose(&d, "cuda:2", 5);
+    check_groups(&d, (int[]){3, 3, 1, 3, 0}, 5, (int[]){0, 0, 1, 0, 2});
+    check_groups(&d, (int[]){2, 2, 2, 2, 2}, 5, (int[]){0, 0, 0, 0, 0});
+    check_groups(&d, (int[]){7}, 1, (int[]){0});
 }
 
 Test(devices, what_cannot_be_meant_is_refused_in_words) {

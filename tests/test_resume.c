@@ -125,7 +125,7 @@ static struct strategy_ops keeper = {
 
 /* ---- runs in this process --------------------------------------------------------------------- */
 
-enum { STRATEGIES_MOST = 16, WORDS = 2048 };
+enum { STRATEGIES_MOST = 64, WORDS = 2048 };
 static struct strategy_ops spy[STRATEGIES_MOST];
 static const struct strategy_ops *real[STRATEGIES_MOST];
 static volatile sig_atomic_t stop_now;

@@ -311,6 +311,20 @@ Test(team, a_meeting_is_true_for_all_or_for_none) {
     }
 }
 
+/* ---- who sits together ---------------------------------------------------------------------- */
+
+Test(team, groups_are_what_the_run_says_and_one_where_it_says_nothing) {
+    const int groups[] = {0, 1, 1, 0, 2};
+    struct team_settings set = plain(5, ORDER_FREE);
+    for (int told = 0; told < 2; told++) {
+        struct team *team;
+        set.group = told ? groups : NULL;
+        cr_assert(team_open(&team, &set) == STATUS_OK, "%s", fail_message());
+        for (int r = 0; r < 5; r++) cr_assert_eq(team_group(team, r), told ? groups[r] : 0);
+        team_close(team);
+    }
+}
+
 /* ---- fixed order ---------------------------------------------------------------------------- */
 
 enum { LOG_MOST = 20000 };

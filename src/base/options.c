@@ -302,6 +302,13 @@ enum status settings_apply(
     return STATUS_OK;
 }
 
+int settings_has(const struct settings *s, const char *group, const char *name) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (!strcmp(s->at[i].group, group) && !strcmp(s->at[i].name, name)) return 1;
+    }
+    return 0;
+}
+
 /* ---- what no table knows ------------------------------------------------------------------ */
 
 static enum status unknown_group(const struct setting *s, const struct option_group *groups) {

@@ -53,6 +53,9 @@ enum status settings_check(const struct settings *s, const struct option_group *
 enum status settings_apply(
     const struct settings *s, const char *group, const struct option *options, void *into);
 
+/* Whether there is a line for it at all. */
+int settings_has(const struct settings *s, const char *group, const char *name);
+
 /* "[group]" and a "name = value" line an option, as the struct at `from` has them; they read back
  * to the same bits. Nothing for an empty table. */
 void options_write(FILE *f, const char *group, const struct option *options, const void *from);

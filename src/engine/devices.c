@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "topology/topology.h"
+
 static const struct device_ops *kind_find(
     const struct device_ops *const *list, const char *name, size_t n) {
     for (; *list; list++) {
@@ -82,6 +84,16 @@ enum status devices_choose(
     if (out->count > workers) out->count = workers;
     for (int r = 0; r < workers; r++) out->of[r] = (int)((long)r * out->count / workers);
     return STATUS_OK;
+}
+
+void devices_group(const struct devices *d, const struct place *places, int workers, int *group) {
+    int groups = 0, where[TEAM_MOST];
+    for (int r = 0; r < workers; r++) {
+        int first = 0;
+        where[r] = d->count > 1 ? d->of[r] : places[r].node;
+        while (where[first] != where[r]) first++;
+        group[r] = first < r ? group[first] : groups++;
+    }
 }
 
 void devices_write(const struct devices *d, char *text, size_t n) {

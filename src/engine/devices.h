@@ -18,6 +18,10 @@ struct devices {
 enum status devices_choose(
     struct devices *out, const struct device_ops *const *list, const char *text, int workers);
 
+/* group[worker]: who sits together, on one device or, where there is one only, on one NUMA node.
+ * Numbered from 0, without gaps, as ranks come. */
+void devices_group(const struct devices *d, const struct place *places, int workers, int *group);
+
 /* The text that asks for just these. */
 void devices_write(const struct devices *d, char *text, size_t n);
 

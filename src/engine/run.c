@@ -69,6 +69,7 @@ static enum status open_strategy(struct run *run, const struct strategy_ops *ops
 }
 
 static enum status open_team(struct run *run) {
+    devices_group(&run->devices, run->place, run->set.workers, run->group);
     int crowded = run->set.workers > run->machine->cores;
     struct team_settings set = {
         .size = run->set.workers,
@@ -80,6 +81,7 @@ static enum status open_team(struct run *run) {
         .device = run->devices.number[0],
         .machine = run->machine,
         .places = run->place,
+        .group = run->group,
         .round_ended = crew_round_ended,
         .with = run,
     };
@@ -96,6 +98,7 @@ static enum status run_open(struct run *run) {
     TRY(check_settings(&run->set));
     TRY(find_task(run, &task));
     TRY(find_strategy(run, &strategy));
+    if (!settings_has(user, "optimizer", "kind")) run->optimizer.kind = (int)strategy->optimizer;
     TRY(devices_choose(&run->devices, run->setup->devices, run->set.devices, run->set.workers));
     devices_write(&run->devices, run->set.devices, sizeof run->set.devices);
     TRY(topology_open(&run->machine, NULL));
@@ -118,6 +121,11 @@ static void say_what(const struct run *run) {
     log_info("%s, %d workers of %d thread%s on %s, %s order, max_lag %d", run->set.strategy,
         run->set.workers, run->place[0].threads, run->place[0].threads == 1 ? "" : "s", machine,
         run->set.order == ORDER_FIXED ? "fixed" : "free", run->set.max_lag);
+    const struct strategy_ops *ops = run->strategy->ops;
+    if (ops->describe) {
+        ops->describe(run->strategy, run->team, task, sizeof task);
+        log_info("%s: %s", ops->name, task);
+    }
     log_info("files: %s", run->result.path);
 }
 

@@ -39,6 +39,7 @@ struct run {
     struct machine *machine;
     struct devices devices;
     struct place place[TEAM_MOST];
+    int group[TEAM_MOST]; /* who sits together, for team_group */
     struct task *task;
     struct schedules schedules;
     struct strategy *strategy;

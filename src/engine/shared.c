@@ -1,5 +1,6 @@
 /* shared.c -- the shared vectors of team.h. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +21,8 @@ struct shared {
     int chunks;
     struct chunk {
         _Alignas(64) pthread_mutex_t lock;
-        long version;        /* changes; guarded by lock, as the next is */
-        struct event *freed; /* what the next holder's stream waits for; NULL: nothing */
+        atomic_long version; /* changes; written under the lock, read by anybody */
+        struct event *freed; /* what the next holder's stream waits for; NULL: nothing; under lock */
     } * chunk;
     struct joined {
         struct device *device; /* NULL: work is done at once */
@@ -44,7 +45,7 @@ enum status shared_open(
     if (!s->chunk) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
     for (; s->chunks < chunks; s->chunks++) {
         pthread_mutex_init(&s->chunk[s->chunks].lock, NULL);
-        s->chunk[s->chunks].version = 0;
+        atomic_init(&s->chunk[s->chunks].version, 0);
         s->chunk[s->chunks].freed = NULL;
     }
     TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
@@ -154,11 +155,7 @@ double *shared_mass(struct shared *s) { return &s->mass; }
 
 double shared_version(const struct shared *s) {
     double sum = 0;
-    for (int k = 0; k < s->chunks; k++) {
-        pthread_mutex_lock(&s->chunk[k].lock);
-        sum += (double)s->chunk[k].version;
-        pthread_mutex_unlock(&s->chunk[k].lock);
-    }
+    for (int k = 0; k < s->chunks; k++) sum += (double)s->chunk[k].version;
     return sum / s->chunks;
 }
 

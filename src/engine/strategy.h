@@ -13,6 +13,7 @@
 
 #include "base/options.h"
 #include "engine/team.h"
+#include "nn/optimizer.h"
 
 struct strategy {
     const struct strategy_ops *ops;
@@ -37,6 +38,9 @@ struct strategy_ops {
     size_t local_size;            /* of w->mine, zeroed before join; 0 for none */
     const struct option *options; /* until OPTION_END; NULL for none */
 
+    /* What optimizer.kind is where the user says nothing. */
+    enum optimizer_kind optimizer;
+
     /* Until a NULL name; NULL for none: the numbers of the strategy's struct, its options aside,
      * and of w->mine that change while it runs. */
     const struct field *fields, *local_fields;
@@ -48,6 +52,9 @@ struct strategy_ops {
 
     /* Once, on the main thread, before there are workers. x0, host memory, is where all start. */
     enum status (*open)(struct strategy *s, struct team *team, struct vec x0);
+
+    /* Main thread, after open: what it made of its settings, in one line, for the log. */
+    void (*describe)(const struct strategy *s, const struct team *team, char *text, size_t n);
 
     /* Once for each worker, on its thread: claim vectors, fill w->mine. */
     enum status (*join)(struct strategy *s, struct worker *w);

@@ -293,6 +293,12 @@ enum status team_join(struct team *t, int rank, struct stream *q) {
 }
 
 int team_size(const struct team *t) { return t->set.size; }
+
+int team_group(const struct team *t, int rank) {
+    ASSERT(rank >= 0 && rank < t->set.size);
+    return t->set.group ? t->set.group[rank] : 0;
+}
+
 struct comm *team_comm(struct team *t) {
     return t->comm;
 }

@@ -23,6 +23,10 @@ struct stream;
 
 int team_size(const struct team *team);
 
+/* The group that a worker sits in, by what is near: workers of one device, or of one NUMA node where
+ * there is one device only. Numbered from 0, without gaps, as ranks come. */
+int team_group(const struct team *team, int rank);
+
 struct worker {
     struct team *team;
     int rank;          /* 0 .. size-1 */
@@ -101,7 +105,8 @@ double *shared_mass(struct shared *s);
  * conserved, but x has met chunks of s at different moments. */
 void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x);
 
-/* How often any worker changed it, counted by the chunk: the mean over chunks. */
+/* How often any worker changed it, counted by the chunk: the mean over chunks. Any time; between
+ * lock and unlock it stands still. */
 double shared_version(const struct shared *s);
 
 #endif

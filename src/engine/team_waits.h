@@ -31,6 +31,7 @@ struct team_settings {
     int device;                    /* the number of one of them */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
+    const int *group; /* what team_group says; NULL: all 0 */
 
     /* Called at the end of each round, one worker at a time: true asks all to gather. met: there
      * was a meeting in the round, so all workers do it, and answers alike keep them together. */
