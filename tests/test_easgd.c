@@ -2,6 +2,7 @@
 #include "runs.h"
 
 #include "check.h"
+#include "engine/seat.h"
 
 TestSuite(easgd, .timeout = 120);
 
@@ -23,34 +24,41 @@ static void pull_all(struct replica *a, double *c, const struct problem *o, doub
     }
 }
 
+/* after: with x as the last step of each period left it; before: at its first, after the gradient. */
 static void replay_sync(
-    struct replica *a, double *c, const struct problem *o, int tau, double beta) {
+    struct replica *a, double *c, const struct problem *o, int after, int tau, double beta) {
     for (int r = 0; r < o->p; r++) replica_start(&a[r], o, r);
     for (int i = 0; i < o->n; i++) c[i] = o->start;
     for (int t = 0; t < o->steps; t++) {
         for (int r = 0; r < o->p; r++) replica_grad(&a[r], o);
-        if (t % tau == 0) pull_all(a, c, o, beta / o->p);
+        if (!after && t % tau == 0) pull_all(a, c, o, beta / o->p);
         for (int r = 0; r < o->p; r++) replica_step(&a[r], o, problem_rate(o, t));
+        if (after && t % tau == tau - 1) pull_all(a, c, o, beta / o->p);
     }
 }
 
 /* ---- asynchronous, algorithms 1 and 2: one worker at a time --------------------------------- */
 
-static void one_round(
-    struct replica *a, double *c, const struct problem *o, int tau, double alpha, int t) {
-    for (int end = t + tau; t < end; t++) {
-        replica_grad(a, o); /* at the snapshot before the pull */
-        for (int i = 0; t % tau == 0 && i < o->n; i++) {
-            double d = alpha * (a->x[i] - c[i]);
-            a->x[i] -= d;
-            c[i] += d;
-        }
-        replica_step(a, o, problem_rate(o, t));
+static void pull_one(struct replica *a, double *c, const struct problem *o, double alpha) {
+    for (int i = 0; i < o->n; i++) {
+        double d = alpha * (a->x[i] - c[i]);
+        a->x[i] -= d;
+        c[i] += d;
     }
 }
 
+static void one_round(struct replica *a, double *c, const struct problem *o, int after, int tau,
+    double alpha, int t) {
+    for (int end = t + tau; t < end; t++) {
+        replica_grad(a, o); /* at the snapshot before the pull */
+        if (!after && t % tau == 0) pull_one(a, c, o, alpha);
+        replica_step(a, o, problem_rate(o, t));
+    }
+    if (after) pull_one(a, c, o, alpha);
+}
+
 /* Fixed order: in each round rank after rank. Who has come to the end may be a round behind. */
-static void replay_async(struct replica *a, double *c, const struct problem *o, int tau,
+static void replay_async(struct replica *a, double *c, const struct problem *o, int after, int tau,
     double beta, const long *rounds) {
     for (int r = 0; r < o->p; r++) replica_start(&a[r], o, r);
     for (int i = 0; i < o->n; i++) c[i] = o->start;
@@ -58,7 +66,7 @@ static void replay_async(struct replica *a, double *c, const struct problem *o, 
         more = 0;
         for (int r = 0; r < o->p; r++) {
             if (k >= rounds[r]) continue;
-            one_round(&a[r], c, o, tau, beta / o->p, k * tau);
+            one_round(&a[r], c, o, after, tau, beta / o->p, k * tau);
             more = 1;
         }
     }
@@ -66,20 +74,22 @@ static void replay_async(struct replica *a, double *c, const struct problem *o, 
 
 /* ---- against the engine --------------------------------------------------------------------- */
 
-static void compare(const struct problem *o, const char *mode, int tau, double beta) {
+static void compare_when(
+    const struct problem *o, const char *mode, int after, int tau, double beta) {
     static struct replica a[TEAM_MOST];
     double c[BOWL_MOST];
     char words[1024];
     struct seen seen;
     problem_words(o, words, sizeof words);
-    run_words(&seen, NULL, "%s run.strategy=easgd easgd.mode=%s easgd.tau=%d easgd.beta=%g %s",
-        words, mode, tau, beta, strcmp(mode, "async") ? "" : "run.order=fixed");
+    run_words(&seen, NULL, "%s run.strategy=easgd easgd.mode=%s easgd.tau=%d easgd.beta=%g %s %s",
+        words, mode, tau, beta, strcmp(mode, "async") ? "" : "run.order=fixed",
+        after ? "easgd.when=after" : "");
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     if (!strcmp(mode, "sync")) {
         for (int r = 0; r < o->p; r++) cr_assert_eq(seen.steps[r], o->steps);
-        replay_sync(a, c, o, tau, beta);
+        replay_sync(a, c, o, after, tau, beta);
     } else {
-        replay_async(a, c, o, tau, beta, seen.rounds);
+        replay_async(a, c, o, after, tau, beta, seen.rounds);
     }
     for (int r = 0; r < o->p; r++) {
         cr_assert(seen.steps[r] == seen.rounds[r] * tau, "worker %d: %ld steps in %ld rounds", r,
@@ -92,6 +102,10 @@ static void compare(const struct problem *o, const char *mode, int tau, double b
             o->p, mode, words);
     }
     seen_close(&seen);
+}
+
+static void compare(const struct problem *o, const char *mode, int tau, double beta) {
+    compare_when(o, mode, 0, tau, beta);
 }
 
 /* Each worker has its own target, each coordinate its own curvature. */
@@ -153,6 +167,36 @@ Test(easgd, decay_is_in_the_gradient_where_that_is_taken) {
         o.kind = kind;
         compare(&o, "sync", 3, 0.9);
         compare(&o, "async", 3, 0.9);
+    }
+}
+
+Test(easgd, when_is_after_pulls_at_the_end_of_each_period) {
+    static const int sizes[] = {1, 2, 3, 8};
+    for (int i = 0; i < 4 * 3 * 2; i++) {
+        struct problem o = problem(sizes[i % 4]);
+        o.kind = i / 12 ? KIND_NESTEROV : KIND_SGD;
+        compare_when(&o, "sync", 1, TAUS[i / 4 % 3], 0.9);
+        compare_when(&o, "async", 1, TAUS[i / 4 % 3], 0.9);
+    }
+}
+
+static void look_for_alpha(void *with, const struct worker *w, struct vec answer) {
+    const struct seat *s = w->seat;
+    (void)answer;
+    for (int i = 0; i < s->notes; i++) {
+        if (!strcmp(s->note[i].name, "alpha")) *(double *)with = s->note[i].value;
+    }
+}
+
+Test(easgd, the_metrics_say_what_alpha_is) {
+    for (int p = 1; p <= 3; p += 2) {
+        struct seen seen;
+        double alpha[TEAM_MOST] = {0};
+        struct watch watch = {.judged = look_for_alpha, .with = alpha};
+        run_words(&seen, &watch, "run.strategy=easgd run.workers=%d run.steps=10", p);
+        cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+        cr_assert(fabs(alpha[0] - 0.9 / p) <= 1e-6, "%.9g with %d workers", alpha[0], p);
+        seen_close(&seen);
     }
 }
 
@@ -465,9 +509,8 @@ Test(easgd, exchanges_together_lose_nothing) { check_kept("easgd.mode=sync", 3);
 static double growth(const char *how, double rate, int tau, int rounds) {
     struct seen seen;
     run_words(&seen, NULL,
-        "run.strategy=easgd easgd.beta=0.9 run.workers=4 quadratic.n=1 schedule.rate=%.9g "
-        "easgd.tau=%d run.steps=%d %s",
-        rate, tau, tau * rounds, how);
+        "run.strategy=easgd quadratic.n=1 schedule.rate=%.9g easgd.tau=%d run.steps=%d %s", rate,
+        tau, tau * rounds, how);
     double loss = seen.result.score.loss / seen.result.score.samples / 0.5;
     if (seen.end == STATUS_DIVERGED) {
         cr_assert(strstr(seen.why, "schedule.rate") != NULL, "%s", seen.why);
@@ -498,6 +541,26 @@ Test(easgd, async_is_stable_up_to_its_bound) {
 /* (2 - rate) (2 - beta) = 2 beta / p at 1.5909. */
 Test(easgd, sync_is_stable_up_to_its_bound) {
     check_bound("easgd.mode=sync", 1, 1.57, 1.611, 1000);
+}
+
+/* One worker, curvature 1, rate e, alpha a: the map of (x, c). Before the step it is
+ * (1 - e - a, a; a, 1 - a), stable up to a = (4 - 2e) / (4 - e). After it is
+ * ((1 - a) (1 - e), a; a (1 - e), 1 - a), stable up to (4 - 2e) / (4 - 3e) while e <= 1, and up to
+ * e / (2 (e - 1)) beyond. */
+Test(easgd, a_pull_after_the_step_has_its_own_bound) {
+    static const double bounds[][3] = {
+        {0.1, 3.8 / 3.9, 3.8 / 3.7}, {0.5, 3 / 3.5, 3 / 2.5}, {1, 2.0 / 3, 2}, {1.5, 0.4, 1.5}};
+    for (int i = 0; i < 8; i++) {
+        const double *b = bounds[i / 2], bound = b[1 + i % 2];
+        char how[2][160];
+        for (int above = 0; above < 2; above++) {
+            snprintf(how[above], sizeof how[above], "run.workers=1 easgd.when=%s easgd.beta=%.9g",
+                i % 2 ? "after" : "before", bound * (above ? 1.03 : 0.97));
+        }
+        double small = growth(how[0], b[0], 1, 600), large = growth(how[1], b[0], 1, 600);
+        cr_assert(small <= 1e-3, "rate %g, %s: grew by %g", b[0], how[0], small);
+        cr_assert(large >= 1e3, "rate %g, %s: grew by %g", b[0], how[1], large);
+    }
 }
 
 /* Long before the run's end, in which no evaluation would have noticed. */

@@ -12,16 +12,23 @@
  *
  * and alpha = beta / p for p workers. EAMSGD is the same with optimizer.kind=nesterov: g_i is taken
  * at x_i + delta v_i, and v_i stays the worker's own.
+ *
+ * Not the paper's: when=after pulls when the last of tau steps is done, at the x_i that it led to.
+ * That is another map, stable for somewhat larger alpha.
  */
+#include <stdio.h>
+
 #include "engine/strategy.h"
 
 enum { SYNC, ASYNC };
+enum { BEFORE, AFTER };
 
 struct easgd {
     struct strategy base;
     int tau;
     float beta;
-    int mode;
+    int mode, when;
+    float alpha;
     struct shared *center; /* async: c */
 };
 
@@ -36,13 +43,24 @@ static const struct option options[] = {
         "alpha times workers; the paper's experiments have 0.9", NULL},
     {"mode", OPTION_CHOICE, offsetof(struct easgd, mode), ASYNC, SYNC, ASYNC,
         "sync|async: pull all at once, or each worker when it is there", NULL},
+    {"when", OPTION_CHOICE, offsetof(struct easgd, when), BEFORE, BEFORE, AFTER,
+        "before|after: pull before the step that the gradient is for, as the paper does, or after",
+        NULL},
     {0},
 };
 
 static enum status easgd_open(struct strategy *base, struct team *team, struct vec x0) {
     struct easgd *s = (struct easgd *)base;
+    s->alpha = s->beta / (float)team_size(team);
     if (s->mode == SYNC) return STATUS_OK;
     return shared_open(&s->center, team, "center", HOME_HOST, x0);
+}
+
+static void easgd_describe(
+    const struct strategy *base, const struct team *team, char *text, size_t n) {
+    const struct easgd *s = (const struct easgd *)base;
+    snprintf(text, n, "alpha %g, that is beta %g over %d worker%s", (double)s->alpha,
+        (double)s->beta, team_size(team), team_size(team) == 1 ? "" : "s");
 }
 
 static enum status easgd_join(struct strategy *base, struct worker *w) {
@@ -50,16 +68,16 @@ static enum status easgd_join(struct strategy *base, struct worker *w) {
     struct local *l = w->mine;
     TRY(worker_vec(w, "center", &l->c, w->x.n, s->mode == SYNC ? STATE : SCRATCH));
     vec_copy(w->q, l->c, w->x);
+    worker_note(w, "alpha", (double)s->alpha);
     return s->mode == SYNC ? worker_vec(w, "pull", &l->pull, w->x.n, SCRATCH) : STATUS_OK;
 }
 
 static void pull(const struct easgd *s, struct worker *w) {
     struct local *l = w->mine;
-    float alpha = s->beta / (float)w->size;
     if (s->mode == ASYNC) {
-        shared_elastic(w, s->center, alpha, w->x);
+        shared_elastic(w, s->center, s->alpha, w->x);
     } else {
-        vec_diff(w->q, l->pull, alpha, w->x, l->c);
+        vec_diff(w->q, l->pull, s->alpha, w->x, l->c);
         vec_mix(w->q, w->x, 1, -1, l->pull);
         team_sum(w, l->pull);
         vec_mix(w->q, l->c, 1, 1, l->pull);
@@ -69,9 +87,10 @@ static void pull(const struct easgd *s, struct worker *w) {
 static enum status easgd_round(struct strategy *base, struct worker *w) {
     const struct easgd *s = (const struct easgd *)base;
     worker_grad(w);
-    pull(s, w);
+    if (s->when == BEFORE) pull(s, w);
     worker_step(w);
     for (int t = 1; t < s->tau; t++) worker_descend(w);
+    if (s->when == AFTER) pull(s, w);
     return STATUS_OK;
 }
 
@@ -97,12 +116,14 @@ const struct strategy_ops strategy_easgd = {
     .help = "Workers train alone; one step in tau, a spring of strength alpha = beta / workers\n"
             "pulls a worker and the center towards each other. The center is judged and saved.\n"
             "With optimizer.kind=nesterov it is the paper's EAMSGD. schedule.rate is that of a\n"
-            "single worker: it does not grow with the workers. beta = 0 cuts the spring.\n"
+            "single worker: it does not grow with the workers. beta = 0 cuts the spring. The log\n"
+            "and the metrics say what alpha is.\n"
             "Moves twice the parameters a pull and worker: the center is read and written.",
     .size = sizeof(struct easgd),
     .local_size = sizeof(struct local),
     .options = options,
     .open = easgd_open,
+    .describe = easgd_describe,
     .join = easgd_join,
     .round = easgd_round,
     .answer = easgd_answer,
