@@ -1,9 +1,13 @@
 #include "strategies.h"
 
-extern const struct strategy_ops strategy_allreduce, strategy_easgd;
+extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_downpour,
+    strategy_adownpour, strategy_mvadownpour;
 
 const struct strategy_ops *const strategies[] = {
     &strategy_allreduce,
     &strategy_easgd,
+    &strategy_downpour,
+    &strategy_adownpour,
+    &strategy_mvadownpour,
     NULL,
 };

@@ -1,0 +1,202 @@
+/* downpour.c -- DOWNPOUR, and its center averaged over time: ADOWNPOUR and MVADOWNPOUR.
+ *
+ * S. Zhang, A. Choromanska, Y. LeCun: Deep learning with elastic averaging SGD, NIPS 2015
+ * (arXiv:1412.6651), the baselines of section 4 and their supplement. Worker i has a replica x_i and
+ * v_i, what it moved by since it met the center c:
+ *
+ *     every tau steps:  c <- c + v_i;  x_i <- c;  v_i <- 0
+ *     every step:       x_i <- x_i - eta g_i(x_i);  v_i <- v_i - eta g_i
+ *
+ * and, for the center of a center, after its t-th update, t = 1, 2, ..., z being c at first:
+ *
+ *     z <- (1 - a) z + a c        ADOWNPOUR: a = 1 / t, the plain mean;  MVADOWNPOUR: a = alpha
+ *
+ * Worker after worker has c for itself, so a worker pulls what it pushed. v_i is not added up but
+ * taken as x_i - c as it was pulled, so any optimizer's steps may be what is pushed; the paper's are
+ * plain SGD's. At a worker's first step there is nothing to push: it only pulls, and t stands.
+ *
+ * Not the paper's: scale=staleness counts a push as v_i / (1 + s), where others have pushed s times
+ * since this worker pulled. So does DynSGD, J. Jiang, B. Cui, C. Zhang, L. Yu: Heterogeneity-aware
+ * distributed parameter servers, SIGMOD 2017.
+ */
+#include "engine/strategy.h"
+
+enum { SCALE_NONE, SCALE_STALENESS };
+
+struct downpour {
+    struct strategy base;
+    int tau, scale;
+    float alpha;            /* of mvadownpour; 0 elsewhere */
+    struct shared *center;  /* c */
+    struct shared *average; /* z; NULL for downpour */
+};
+
+struct local {
+    struct vec pulled;  /* c as this worker pulled it; at a push v_i */
+    struct vec judged;  /* scratch */
+    double version;     /* of c when it was pulled */
+    double pushes, sum; /* how many, and how stale they were together */
+    double most;        /* the stalest */
+};
+
+/* What all have, behind what only mvadownpour has. */
+static const struct option options[] = {
+    {"alpha", OPTION_REAL, offsetof(struct downpour, alpha), 0.001, 1e-9, 1,
+        "weight of the newest center in the average; the paper's experiments have 0.001", NULL},
+    {"tau", OPTION_INT, offsetof(struct downpour, tau), 1, 1, 1e6, "steps from push to push", NULL},
+    {"scale", OPTION_CHOICE, offsetof(struct downpour, scale), SCALE_NONE, 0, SCALE_STALENESS,
+        "none|staleness: a push counts in full, or divided by 1 + pushes by others since the pull",
+        NULL},
+    {0},
+};
+
+static const struct field local_fields[] = {
+    {"version", FIELD_DOUBLE, offsetof(struct local, version)},
+    {"pushes", FIELD_DOUBLE, offsetof(struct local, pushes)},
+    {"sum", FIELD_DOUBLE, offsetof(struct local, sum)},
+    {"most", FIELD_DOUBLE, offsetof(struct local, most)},
+    {0},
+};
+
+static enum status downpour_open(struct strategy *base, struct team *team, struct vec x0) {
+    return shared_open(&((struct downpour *)base)->center, team, "center", HOME_HOST, x0);
+}
+
+static enum status adownpour_open(struct strategy *base, struct team *team, struct vec x0) {
+    TRY(downpour_open(base, team, x0));
+    return shared_open(&((struct downpour *)base)->average, team, "average", HOME_HOST, x0);
+}
+
+static enum status downpour_join(struct strategy *base, struct worker *w) {
+    (void)base;
+    struct local *l = w->mine;
+    TRY(worker_vec(w, "pulled", &l->pulled, w->x.n, STATE));
+    return worker_vec(w, "judged", &l->judged, w->x.n, SCRATCH);
+}
+
+/* How many others pushed since this worker pulled; holds c. */
+static double count_staleness(const struct downpour *s, struct worker *w) {
+    struct local *l = w->mine;
+    double staleness = shared_version(s->center) - l->version;
+    l->pushes++;
+    l->sum += staleness;
+    if (staleness > l->most) l->most = staleness;
+    worker_note(w, "staleness", l->sum / l->pushes);
+    worker_note(w, "staleness_most", l->most);
+    return staleness;
+}
+
+static void push_and_pull(const struct downpour *s, struct worker *w) {
+    struct local *l = w->mine;
+    vec_diff(w->q, l->pulled, 1, w->x, l->pulled);
+    shared_lock(w, s->center);
+    if (w->steps > 0) {
+        double staleness = count_staleness(s, w);
+        float weight = s->scale == SCALE_STALENESS ? (float)(1 / (1 + staleness)) : 1;
+        shared_mix(w, s->center, 1, weight, l->pulled);
+    }
+    shared_read(w, s->center, w->x);
+    l->version = shared_version(s->center);
+    shared_unlock(w, s->center);
+    vec_copy(w->q, l->pulled, w->x);
+}
+
+/* z follows c as this worker just left it. Whoever pushed next may come first: the plain mean is of
+ * the same centers, in whatever order. */
+static void follow_center(const struct downpour *s, struct worker *w) {
+    const struct local *l = w->mine;
+    shared_lock(w, s->average);
+    float a = s->alpha > 0 ? s->alpha : (float)(1 / (1 + shared_version(s->average)));
+    shared_mix(w, s->average, 1 - a, a, l->pulled);
+    shared_unlock(w, s->average);
+}
+
+static enum status downpour_round(struct strategy *base, struct worker *w) {
+    const struct downpour *s = (const struct downpour *)base;
+    push_and_pull(s, w);
+    if (s->average && w->steps > 0) follow_center(s, w);
+    for (int t = 0; t < s->tau; t++) {
+        worker_grad(w);
+        worker_step(w);
+    }
+    return STATUS_OK;
+}
+
+static struct vec downpour_answer(struct strategy *base, struct worker *w) {
+    const struct downpour *s = (const struct downpour *)base;
+    struct local *l = w->mine;
+    struct shared *answer = s->average ? s->average : s->center;
+    shared_lock(w, answer);
+    shared_read(w, answer, l->judged);
+    shared_unlock(w, answer);
+    return l->judged;
+}
+
+static void downpour_close(struct strategy *base) {
+    shared_close(((struct downpour *)base)->center);
+    shared_close(((struct downpour *)base)->average);
+}
+
+#define SOURCE "Zhang, Choromanska, LeCun, NIPS 2015, arXiv:1412.6651, section 4 and supplement"
+
+extern const struct strategy_ops strategy_downpour, strategy_adownpour, strategy_mvadownpour;
+
+const struct strategy_ops strategy_downpour = {
+    .name = "downpour",
+    .summary = "asynchronous SGD: each adds its steps to a center and starts from there again",
+    .source = SOURCE "; DistBelief's Downpour, Dean et al., NIPS 2012",
+    .help =
+        "Every tau steps a worker adds to the center what it moved by since the last time, and\n"
+        "goes on from there. The center is judged and saved. Steps are added, not averaged:\n"
+        "schedule.rate has to fall with workers x tau, to about that of one worker over it.\n"
+        "scale=staleness divides what is old already when it comes. Metrics have the column\n"
+        "staleness: pushes by others between a worker's pull and its push, mean over pushes.\n"
+        "Moves three times the parameters a push and worker: the center is read and written,\n"
+        "and read.",
+    .size = sizeof(struct downpour),
+    .local_size = sizeof(struct local),
+    .options = options + 1,
+    .local_fields = local_fields,
+    .round = downpour_round,
+    .open = downpour_open,
+    .join = downpour_join,
+    .answer = downpour_answer,
+    .close = downpour_close,
+};
+
+const struct strategy_ops strategy_adownpour = {
+    .name = "adownpour",
+    .summary = "downpour, judged by the mean of all centers there were",
+    .source = SOURCE,
+    .help = "Trains as downpour does: see there. After each push the mean of all centers so far\n"
+            "takes in the newest; that mean is judged and saved, and nobody learns from it.\n"
+            "Moves five times the parameters a push and worker: the mean is read and written too.",
+    .size = sizeof(struct downpour),
+    .local_size = sizeof(struct local),
+    .options = options + 1,
+    .local_fields = local_fields,
+    .round = downpour_round,
+    .open = adownpour_open,
+    .join = downpour_join,
+    .answer = downpour_answer,
+    .close = downpour_close,
+};
+
+const struct strategy_ops strategy_mvadownpour = {
+    .name = "mvadownpour",
+    .summary = "downpour, judged by a moving average of its center",
+    .source = SOURCE,
+    .help = "Trains as downpour does: see there. After each push a moving average goes the share\n"
+            "alpha of the way to the newest center; that average is judged and saved, and nobody\n"
+            "learns from it. It remembers about 1 / alpha pushes by all workers.\n"
+            "Moves five times the parameters a push and worker: it is read and written too.",
+    .size = sizeof(struct downpour),
+    .local_size = sizeof(struct local),
+    .options = options,
+    .local_fields = local_fields,
+    .round = downpour_round,
+    .open = adownpour_open,
+    .join = downpour_join,
+    .answer = downpour_answer,
+    .close = downpour_close,
+};
