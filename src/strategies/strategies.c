@@ -1,7 +1,7 @@
 #include "strategies.h"
 
 extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_downpour,
-    strategy_adownpour, strategy_mvadownpour;
+    strategy_adownpour, strategy_mvadownpour, strategy_mdownpour;
 
 const struct strategy_ops *const strategies[] = {
     &strategy_allreduce,
@@ -9,5 +9,6 @@ const struct strategy_ops *const strategies[] = {
     &strategy_downpour,
     &strategy_adownpour,
     &strategy_mvadownpour,
+    &strategy_mdownpour,
     NULL,
 };
