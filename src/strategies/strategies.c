@@ -1,7 +1,8 @@
 #include "strategies.h"
 
 extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_downpour,
-    strategy_adownpour, strategy_mvadownpour, strategy_mdownpour;
+    strategy_adownpour, strategy_mvadownpour, strategy_mdownpour, strategy_sgd, strategy_msgd,
+    strategy_asgd, strategy_mvasgd;
 
 const struct strategy_ops *const strategies[] = {
     &strategy_allreduce,
@@ -10,5 +11,9 @@ const struct strategy_ops *const strategies[] = {
     &strategy_adownpour,
     &strategy_mvadownpour,
     &strategy_mdownpour,
+    &strategy_sgd,
+    &strategy_msgd,
+    &strategy_asgd,
+    &strategy_mvasgd,
     NULL,
 };
