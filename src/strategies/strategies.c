@@ -1,12 +1,13 @@
 #include "strategies.h"
 
-extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_downpour,
-    strategy_adownpour, strategy_mvadownpour, strategy_mdownpour, strategy_sgd, strategy_msgd,
-    strategy_asgd, strategy_mvasgd;
+extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_easgd_tree,
+    strategy_downpour, strategy_adownpour, strategy_mvadownpour, strategy_mdownpour, strategy_sgd,
+    strategy_msgd, strategy_asgd, strategy_mvasgd;
 
 const struct strategy_ops *const strategies[] = {
     &strategy_allreduce,
     &strategy_easgd,
+    &strategy_easgd_tree,
     &strategy_downpour,
     &strategy_adownpour,
     &strategy_mvadownpour,
