@@ -392,6 +392,46 @@ Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(kinds_of_
 
 Test(resume, gives_the_same_bits_with_noise) { check_all_of(kinds_of_task[3]); }
 
+/* Every strategy in the list, with what some of them need to show all of their state. */
+static const char *strategy_words(const char *name) {
+    static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
+        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
+        {"downpour", "downpour.tau=3 downpour.scale=staleness"},
+        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"}};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        if (!strcmp(more[i][0], name)) return more[i][1];
+    }
+    return "";
+}
+
+/* Some are for one worker only, and say so. */
+static int takes_workers(const char *words) {
+    struct seen seen;
+    enum status end = go(&seen, "tried", 0, words, "run.epochs=0.01");
+    cr_assert(end == STATUS_OK || end == STATUS_BAD_CONFIG, "%s: %s", words, seen.why);
+    seen_close(&seen);
+    forget("tried");
+    return end == STATUS_OK;
+}
+
+Test(resume, gives_the_same_bits_with_every_strategy) {
+    char words[WORDS / 2];
+    for (int i = 0; strategies[i]; i++) {
+        int most = 0;
+        for (int p = 1; p <= 3; p += 2) {
+            const char *name = strategies[i]->name;
+            snprintf(words, sizeof words,
+                "run.strategy=%s %s %s run.order=fixed run.workers=%d schedule.rate=0.02 "
+                "optimizer.kind=momentum optimizer.decay=0.01 run.eval_every=0.3",
+                name, strategy_words(name), kinds_of_task[3], p);
+            if (!takes_workers(words)) continue;
+            for (int stops = 0; stops < 3; stops++) check_pieces(words, stops, 4 * i + stops);
+            most = p;
+        }
+        cr_assert(most > 0, "%s takes no number of workers", strategies[i]->name);
+    }
+}
+
 /* ---- a strategy's own numbers ----------------------------------------------------------------- */
 
 #define KEEPER                                                                                     \
@@ -445,12 +485,56 @@ Test(resume, cannot_restore_what_a_strategy_does_not_name) {
     keeper_memory = STATE;
 }
 
+/* A number in the last row of a run's metrics. */
+static double last_number(const char *name, const char *column) {
+    char *text = program_load(run_path(name, "metrics.jsonl"), NULL), *line = text;
+    cr_assert(text != NULL && strlen(text) > 1, "%s has no metrics", name);
+    text[strlen(text) - 1] = '\0';
+    if (strrchr(text, '\n')) line = strrchr(text, '\n') + 1;
+    cJSON *row = cJSON_Parse(line), *number = cJSON_GetObjectItem(row, column);
+    cr_assert(cJSON_IsNumber(number), "%s has no %s: %s", name, column, line);
+    double value = number->valuedouble;
+    cJSON_Delete(row);
+    free(text);
+    return value;
+}
+
+/* At first pushes are less stale than later, so what was counted before the stop shows. */
+Test(resume, goes_on_counting_how_stale_pushes_are) {
+    static const char *const names[] = {"downpour", "mdownpour"};
+    for (int i = 0; i < 2; i++) {
+        struct seen seen;
+        char words[WORDS / 2];
+        snprintf(words, sizeof words,
+            "run.strategy=%s %s run.order=fixed run.workers=3 schedule.rate=0.001", names[i],
+            kinds_of_task[3]);
+        cr_assert(go(&seen, "whole", 0, words, FULL) == STATUS_OK, "%s", seen.why);
+        seen_close(&seen);
+        cr_assert(go(&seen, "pieces", 0, words, PART) == STATUS_OK, "%s", seen.why);
+        seen_close(&seen);
+        cr_assert(go(&seen, "pieces", 1, words, FULL) == STATUS_OK, "%s", seen.why);
+        seen_close(&seen);
+        static const char *const columns_of_it[] = {"staleness", "staleness_most"};
+        for (int k = 0; k < 2; k++) {
+            double whole = last_number("whole", columns_of_it[k]);
+            double pieces = last_number("pieces", columns_of_it[k]);
+            cr_assert(whole > 1 && pieces == whole, "%s: %s %g, not %g", names[i], columns_of_it[k],
+                pieces, whole);
+        }
+        forget("whole");
+        forget("pieces");
+    }
+}
+
 /* ---- evaluations change nothing --------------------------------------------------------------- */
 
 Test(resume, evaluating_more_often_changes_no_bit) {
     static const char *const ways[] = {"run.strategy=allreduce",
         "run.strategy=easgd easgd.tau=3 easgd.mode=sync",
-        "run.strategy=easgd easgd.tau=3 easgd.mode=async", "run.strategy=keeper"};
+        "run.strategy=easgd easgd.tau=3 easgd.mode=async", "run.strategy=keeper",
+        "run.strategy=adownpour adownpour.tau=3 adownpour.scale=staleness schedule.rate=0.01",
+        "run.strategy=mdownpour schedule.rate=0.001",
+        "run.strategy=easgd_tree easgd_tree.groups=2 easgd_tree.tau=3"};
     struct seen often, seldom;
     keeper_is_uneven = 1;
     char words[WORDS / 2];
