@@ -486,6 +486,22 @@ Test(huddle, elastic_averaging_of_all_kinds_is_bound_by_the_seed) {
     cr_assert(!same_weights("runs/a", "runs/c"), "the mode changes nothing");
 }
 
+Test(huddle, the_log_says_what_springs_come_of_the_settings) {
+    static const struct {
+        const char *strategy, *setting, *says;
+    } rows[] = {
+        {"strategy=easgd", "easgd.beta=0.9", "easgd: alpha 0.3, that is beta 0.9 over 3 workers"},
+        {"strategy=easgd_tree", "easgd_tree.groups=2",
+            "2 groups: 2 workers at alpha 0.3, 1 worker at alpha 0.45, the "
+            "root at alpha 0.3"}};
+    for (int i = 0; i < 2; i++) {
+        struct program p = program(
+            "train", rows[i].strategy, "task=quadratic", rows[i].setting, "workers=3", "steps=10");
+        cr_assert(p.code == 0 && strstr(p.err, rows[i].says), "exit %d: %s", p.code, p.err);
+        program_close(&p);
+    }
+}
+
 Test(huddle, runs_without_a_name_get_the_next_number) {
     for (int i = 0; i < 3; i++) train_well("strategy=allreduce", "workers=1", "steps=2");
     cr_assert(summary_number("runs/allreduce-3", "steps") == 2);
