@@ -1,6 +1,8 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "devices/device.h"
 
@@ -274,6 +276,22 @@ Test(cuda, too_much_memory_is_refused_in_words_and_harms_nothing) {
 }
 
 #ifdef CUDASIM
+
+/* A machine with this many GPUs is a process of its own. */
+Test(cuda, gpus_are_counted_and_none_has_a_reason) {
+    for (int n = 0; n < 4; n++) {
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("CUDASIM_DEVICES", (const char *[]){"0", "1", "2", "3"}[n], 1);
+            fail_remember("nothing");
+            int right = device_cuda.count() == n;
+            if (n == 0) right = right && strstr(fail_message(), "there is no GPU");
+            _exit(right ? 0 : 1);
+        }
+        int status = -1;
+        cr_assert(waitpid(child, &status, 0) == child && status == 0, "%d GPUs", n);
+    }
+}
 
 Test(cuda, a_lost_device_fails_every_sync_and_still_closes) {
     struct gpu g = gpu_open(3), other = gpu_open(2);
