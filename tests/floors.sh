@@ -98,7 +98,7 @@ for header in $(sources | grep '\.h$'); do
 done >>"$breaches"
 
 if echo 'int i;' | "${CXX:-g++}" -x c++ -fsyntax-only - 2>/dev/null; then
-    for header in kernels/kernels.h kernels/stream.h devices/device.h base/rng.h base/status.h; do
+    for header in kernels/kernels.h kernels/stream.h devices/device.h base/rng.h base/philox.h base/status.h; do
         [ ! -f "src/$header" ] || alone "src/$header" C++17 "${CXX:-g++}" -std=c++17 -x c++
     done >>"$breaches"
 else
