@@ -63,7 +63,7 @@ struct kernels {
     void (*elastic)(struct stream *q, float *x, float *c, float alpha, size_t n);
 
     /* s = scale (v[0] + v[1] + ... + v[count-1]), added in that order; every v[i] <- s.
-     * v is an array of `count` pointers in host memory. */
+     * v is an array of `count` <= 64 pointers in host memory. */
     void (*sum)(struct stream *q, float *const *v, int count, float scale, size_t n);
 
     /* ---- optimizers; step is in device memory ---- */

@@ -41,3 +41,27 @@ static __global__ void elastic_kernel(float *x, float *c, float alpha, size_t n)
 void cuda_elastic(struct stream *q, float *x, float *c, float alpha, size_t n) {
     LAUNCH(elastic_kernel, q, blocks_for(n), THREADS, 0, x, c, alpha, n);
 }
+
+/* As many as there can be workers; they travel with the launch, 512 bytes. */
+enum { VECTORS_MOST = 64 };
+
+struct vectors {
+    float *at[VECTORS_MOST];
+};
+
+static __global__ void sum_kernel(struct vectors v, int count, float scale, size_t n) {
+    FOR_EACH (i, n) {
+        float s = v.at[0][i];
+        for (int k = 1; k < count; k++) s += v.at[k][i];
+        s *= scale;
+        for (int k = 0; k < count; k++) v.at[k][i] = s;
+    }
+}
+
+void cuda_sum(struct stream *q, float *const *v, int count, float scale, size_t n) {
+    struct vectors all = {};
+    ASSERT(count <= VECTORS_MOST);
+    if (q->failed != STATUS_OK || count == 0) return;
+    for (int k = 0; k < count; k++) all.at[k] = v[k];
+    LAUNCH(sum_kernel, q, blocks_for(n), THREADS, 0, all, count, scale, n);
+}
