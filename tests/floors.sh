@@ -31,7 +31,7 @@ function outside(name) {
     if (file ~ /\.h$/ && name ~ /^(cuda|cublas|cudnn|curand|cub\/|cooperative_groups|mma\.h|nvml|nvtx|nccl|hwloc)/)
         say("a header includes <" name ">: CUDA, NCCL and hwloc are for .c, .cu and .cuh")
     if (name ~ /^(pthread|stdatomic|threads)\.h$/ && file != "src/base/log.c" && file !~ threaded)
-        say("includes <" name ">: threads are the engine'"'"'s, the log'"'"'s, the loader'"'"'s and the commands'"'"'")
+        say("includes <" name ">: threads are the engine'"'"'s, the log'"'"'s, the pulse'"'"'s, the loader'"'"'s and the commands'"'"'")
 }
 function ours(path,  from, to) {
     from = folder(file)
@@ -73,7 +73,7 @@ BEGIN {
     n = split("base 0 theory 1 kernels 1 devices 1 comm 2 topology 2 nn 3 tasks 4 envs 4 datasets 4 engine 5 " \
               "strategies 6 commands 7", pair, " ")
     for (i = 1; i < n; i += 2) floors[pair[i]] = pair[i + 1] + 0
-    threaded = "^src/(engine|datasets|commands)/"
+    threaded = "^src/((engine|datasets|commands)/|base/pulse\\.h$)"
     while ((getline file) > 0) known[files[++count] = file] = 1
     for (i = 1; i <= count; i++) {
         file = files[i]

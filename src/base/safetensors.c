@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/pulse.h"
 #include "base/replacement.h"
 
 enum { PREFIX = 8, DIMS_MOST = 4 };
@@ -64,6 +65,16 @@ static char *header(
     return text;
 }
 
+/* Piece by piece, so that a slow disk does not look like a thread that is stuck. */
+static void write_floats(FILE *f, const float *from, size_t n) {
+    enum { PIECE = 1 << 20 };
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t part = n - at < PIECE ? n - at : PIECE;
+        if (fwrite(from + at, sizeof *from, part, f) != part) return;
+        pulse_beat();
+    }
+}
+
 /* The tensors start on 8 bytes: the header is padded with blanks, as the rules allow. */
 static void write_all(FILE *f, const char *text, const struct safetensor *tensors, int n) {
     size_t size = strlen(text), padded = (size + 7) / 8 * 8;
@@ -73,7 +84,7 @@ static void write_all(FILE *f, const char *text, const struct safetensor *tensor
     fwrite(text, 1, size, f);
     for (size_t i = size; i < padded; i++) fputc(' ', f);
     for (int i = 0; i < n && !ferror(f); i++) {
-        fwrite(tensors[i].data, sizeof(float), tensor_size(&tensors[i]), f);
+        write_floats(f, tensors[i].data, tensor_size(&tensors[i]));
     }
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/pulse.h"
 #include "base/rng.h"
 #include "devices/device.h"
 
@@ -216,9 +217,11 @@ static void slot_await(struct loader *l, struct slot *slot, uint64_t number, dou
     double began = waited ? clock_seconds() : 0;
     uint64_t ready = slot_word(number, SLOT_READY);
     if (slot_claim(slot, slot_word(number, SLOT_EMPTY))) slot_fill(l, slot, number);
+    pulse_begin(DOING_BATCH);
     for (int i = 0; atomic_load_explicit(&slot->word, memory_order_acquire) != ready; i++) {
         if (i >= SPINS) sched_yield();
     }
+    pulse_end();
     if (waited) *waited += clock_seconds() - began;
 }
 

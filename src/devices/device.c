@@ -1,5 +1,7 @@
 #include "device.h"
 
+#include "base/pulse.h"
+
 enum status device_open(struct device **out, const struct device_ops *ops, int index, int threads) {
     return ops->open(out, index, threads);
 }
@@ -34,7 +36,12 @@ void stream_close(struct stream *q) {
     if (q) q->device->ops->stream_close(q);
 }
 
-enum status stream_sync(struct stream *q) { return q->device->ops->sync(q); }
+enum status stream_sync(struct stream *q) {
+    pulse_begin(DOING_DEVICE);
+    enum status end = q->device->ops->sync(q);
+    pulse_end();
+    return end;
+}
 
 void stream_copy(struct stream *q, void *to, const void *from, size_t bytes) {
     if (q->failed == STATUS_OK) q->device->ops->copy(q, to, from, bytes);
@@ -54,4 +61,8 @@ void stream_wait(struct stream *q, struct event *e) {
     if (q->failed == STATUS_OK) q->device->ops->wait(q, e);
 }
 
-void event_sync(struct event *e, struct device *d) { d->ops->event_sync(e); }
+void event_sync(struct event *e, struct device *d) {
+    pulse_begin(DOING_DEVICE);
+    d->ops->event_sync(e);
+    pulse_end();
+}

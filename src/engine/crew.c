@@ -101,19 +101,25 @@ static int is_time_to_look(const struct run *run, struct crew *c) {
 
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
+    pulse_begin(DOING_PLAN);
     c->samples_seen = c->seat.samples;
     count_from_here(run, &c->seat);
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
+    pulse_begin(DOING_SAVE);
     enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
+    pulse_end();
     if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
     team_part(run->team, w->rank);
     TRY(begun);
     while (!run->stop) {
         team_start_round(run->team, w->rank);
+        pulse_begin(DOING_ROUND);
         TRY(run->strategy->ops->round(run->strategy, w));
+        pulse_end();
         if (team_broken(run->team)) return STATUS_STOPPED;
         if (is_time_to_look(run, c)) TRY(look(run, c));
         w->round++;
+        pulse_count(w->steps, w->round);
         if (team_end_round(run->team, w->rank)) {
             TRY(look(run, c));
             TRY(evaluate_answer(run, c));
@@ -128,6 +134,7 @@ static enum status train(struct run *run, struct crew *c) {
 void *crew_work(void *arg) {
     struct crew *c = arg;
     struct run *run = c->run;
+    pulse_attach(&run->pulse[c->seat.w.rank]);
     c->end = take_seat(run, c);
     if (c->end == STATUS_OK) c->end = train(run, c);
     if (c->end != STATUS_OK) {
@@ -137,6 +144,7 @@ void *crew_work(void *arg) {
     /* Nothing may be closed while a stream has work to do on it; how that ends does not matter. */
     if (c->seat.w.q) (void)stream_sync(c->seat.w.q);
     team_leave(run->team, c->seat.w.rank);
+    pulse_stop();
     return NULL;
 }
 

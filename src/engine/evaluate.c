@@ -19,7 +19,11 @@ static struct vec first_replica(struct crew *c, struct worker *w) {
 static struct vec answer(struct run *run, struct crew *c, struct worker *w) {
     const struct strategy_ops *ops = run->strategy->ops;
     if (run->set.judge == JUDGE_REPLICA) return first_replica(c, w);
-    return ops->answer ? ops->answer(run->strategy, w) : w->x;
+    if (!ops->answer) return w->x;
+    pulse_begin(DOING_ANSWER);
+    struct vec x = ops->answer(run->strategy, w);
+    pulse_end();
+    return x;
 }
 
 /* c->judged_b <- the buffers that go with what is judged, the same on all. The workers' own stay as
@@ -151,12 +155,16 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
     c->waited = team_waited(w->team, w->rank);
     struct vec shown = answer(run, c, w);
     struct score score = {0};
+    pulse_begin(DOING_JUDGE);
     TRY(judge_buffers(run, c, shown));
     TRY(l->task->ops->evaluate(l, shown, w->rank, w->size, &score));
     l->b = w->b;
+    pulse_end();
     if (!by_worker(w, &score)) return STATUS_STOPPED;
     if (w->rank == 0) {
+        pulse_begin(DOING_SAVE);
         TRY(record(run, c, &score, shown, gathered));
+        pulse_end();
         run->paused += clock_seconds() - gathered;
     }
     count_from_here(run, &c->seat);

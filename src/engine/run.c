@@ -106,6 +106,8 @@ static enum status run_open(struct run *run) {
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
     TRY(open_task(run, task));
     TRY(open_team(run));
+    run->pulse = arena_take(&run->arena, (size_t)run->set.workers * sizeof *run->pulse);
+    if (!run->pulse) return fail(STATUS_FAILED, "no memory for %d workers", run->set.workers);
     TRY(open_strategy(run, strategy));
     run->next_evaluation = (double)run->set.eval_every * run->task->epoch;
     run->best = -DBL_MAX;
@@ -139,6 +141,7 @@ static enum status start_workers(struct run *run) {
         c->started = pthread_create(&c->thread, NULL, crew_work, c) == 0;
         if (c->started) continue;
         team_break(run->team, r);
+        for (int k = r; k < run->set.workers; k++) run->pulse[k].doing = DOING_ENDED;
         return fail(STATUS_FAILED, "cannot start a thread for worker %d", r);
     }
     return STATUS_OK;
@@ -153,14 +156,16 @@ static void show_progress(const struct run *run, double seconds) {
         samples / run->task->epoch, goal, loss, samples / seconds);
 }
 
-/* Waits for the workers, with a sign of life on a terminal. */
+/* Waits for the workers, with a sign of life on a terminal and an eye on theirs. */
 static void join_workers(struct run *run) {
     double start = clock_seconds();
+    watchdog_start(&run->watchdog, (double)run->set.watchdog, start);
     for (int r = 0; r < run->set.workers && run->crew[r].started; r++) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         do {
             if (!run->setup->quiet) show_progress(run, clock_seconds() - start);
+            watch_workers(run);
             until.tv_nsec += 200000000;
             until.tv_sec += until.tv_nsec / 1000000000;
             until.tv_nsec %= 1000000000;

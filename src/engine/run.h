@@ -17,7 +17,7 @@ struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[512];
     int workers, seed, order, max_lag, ahead, steps, judge, threads, bind, keep;
     int batchnorm, batchnorm_samples;
-    float epochs, seconds, target, eval_every, save_every;
+    float epochs, seconds, target, eval_every, save_every, watchdog;
 };
 extern const struct option run_options[];
 extern const struct option topology_options[]; /* of the same struct */

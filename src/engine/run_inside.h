@@ -11,6 +11,7 @@
 #include "engine/metrics.h"
 #include "engine/run.h"
 #include "engine/seat.h"
+#include "engine/watchdog.h"
 #include "topology/topology.h"
 
 /* One worker and what becomes of it. */
@@ -48,6 +49,8 @@ struct run {
     struct vec x0;
     struct metrics metrics;
     struct crew crew[TEAM_MOST];
+    struct pulse *pulse; /* of each; the watchdog reads what the workers write */
+    struct watchdog watchdog;
 
     /* Told at each round's end, under the team's lock. */
     double samples;         /* drawn by all workers */

@@ -38,6 +38,10 @@ const struct option run_options[] = {
         "epochs from evaluation to evaluation", NULL},
     {"save_every", OPTION_REAL, offsetof(struct run_settings, save_every), 0, 0, 1e9,
         "epochs from saved state to saved state, at the evaluation that follows; 0: each", NULL},
+    {"watchdog", OPTION_REAL, offsetof(struct run_settings, watchdog), 300, 0, 1e9,
+        "seconds without a sign of life after which a frozen worker ends the run; 0: none. Longer "
+        "than the slowest gradient",
+        NULL},
     {"keep", OPTION_INT, offsetof(struct run_settings, keep), 2, 1, 1000, "saved states to keep",
         NULL},
     {"judge", OPTION_CHOICE, offsetof(struct run_settings, judge), 0, 0, 1,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pulse.h"
 #include "engine/seat.h"
 
 /* In free order an exchange holds one chunk at a time, so that workers pass through a large vector
@@ -21,6 +22,7 @@ struct shared {
     int chunks;
     struct chunk {
         _Alignas(64) pthread_mutex_t lock;
+        atomic_int holder;   /* the rank that has the lock, for the watchdog; -1: nobody */
         atomic_long version; /* changes; written under the lock, read by anybody */
         struct event *freed; /* what the next holder's stream waits for; NULL: nothing; under lock */
     } * chunk;
@@ -47,6 +49,7 @@ enum status shared_open(
         pthread_mutex_init(&s->chunk[s->chunks].lock, NULL);
         atomic_init(&s->chunk[s->chunks].version, 0);
         s->chunk[s->chunks].freed = NULL;
+        atomic_init(&s->chunk[s->chunks].holder, -1);
     }
     TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
     s->v.n = from.n;
@@ -92,6 +95,28 @@ void shared_close(struct shared *s) {
     free(s);
 }
 
+/* ---- locks ------------------------------------------------------------------------------------ */
+
+/* Seconds waited. The lock is tried first: the clock is read only where somebody else holds it. */
+static double chunk_lock(struct worker *w, struct shared *s, int k) {
+    struct chunk *c = &s->chunk[k];
+    double waited = 0;
+    if (pthread_mutex_trylock(&c->lock) != 0) {
+        double start = clock_seconds();
+        pulse_begin_with(DOING_LOCK, s->name, &c->holder);
+        pthread_mutex_lock(&c->lock);
+        pulse_end();
+        waited = clock_seconds() - start;
+    }
+    atomic_store_explicit(&c->holder, w->rank, memory_order_relaxed);
+    return waited;
+}
+
+static void chunk_unlock(struct shared *s, int k) {
+    atomic_store_explicit(&s->chunk[k].holder, -1, memory_order_relaxed);
+    pthread_mutex_unlock(&s->chunk[k].lock);
+}
+
 /* ---- the whole vector ------------------------------------------------------------------------- */
 
 /* In free order a lock is not taken before the caller's device has come to it: what holds the lock
@@ -110,7 +135,7 @@ static void wait_freed(struct worker *w, const struct chunk *c) {
 static void lock_all(struct worker *w, struct shared *s) {
     team_take_turn(s->team, w->rank);
     for (int k = 0; k < s->chunks; k++) {
-        pthread_mutex_lock(&s->chunk[k].lock);
+        chunk_lock(w, s, k);
         if (k == 0 || s->chunk[k].freed != s->chunk[k - 1].freed) wait_freed(w, &s->chunk[k]);
     }
 }
@@ -120,7 +145,7 @@ static void unlock_all(struct worker *w, struct shared *s) {
     if (j->device) stream_record(w->q, j->whole);
     for (int k = 0; k < s->chunks; k++) {
         s->chunk[k].freed = j->whole;
-        pthread_mutex_unlock(&s->chunk[k].lock);
+        chunk_unlock(s, k);
     }
     team_give_turn(s->team, w->rank);
 }
@@ -129,6 +154,7 @@ void shared_lock(struct worker *w, struct shared *s) {
     struct ledger *l = &w->seat->ledger;
     come_near(w, s);
     double start = clock_seconds(), waited = team_waited(w->team, w->rank);
+    pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
     lock_all(w, s);
     double locked = clock_seconds();
     l->lock_wait += locked - start - (team_waited(w->team, w->rank) - waited);
@@ -137,6 +163,7 @@ void shared_lock(struct worker *w, struct shared *s) {
 
 void shared_unlock(struct worker *w, struct shared *s) {
     unlock_all(w, s);
+    pulse_end();
     w->seat->ledger.exchange += clock_seconds();
 }
 
@@ -168,23 +195,13 @@ static void elastic_chunk(struct worker *w, struct shared *s, int k, float alpha
     s->chunk[k].version++;
 }
 
-/* The mutex is tried first: the clock is read only where somebody else holds it. */
-static void lock_chunk(struct worker *w, struct shared *s, int k) {
-    if (pthread_mutex_trylock(&s->chunk[k].lock) != 0) {
-        double start = clock_seconds();
-        pthread_mutex_lock(&s->chunk[k].lock);
-        w->seat->ledger.lock_wait += clock_seconds() - start;
-    }
-    wait_freed(w, &s->chunk[k]);
-}
-
-static void unlock_chunk(struct worker *w, struct shared *s, int k) {
+static void elastic_done(struct worker *w, struct shared *s, int k) {
     const struct joined *j = &s->joined[w->rank];
     if (j->device) {
         stream_record(w->q, j->chunk[k]);
         s->chunk[k].freed = j->chunk[k];
     }
-    pthread_mutex_unlock(&s->chunk[k].lock);
+    chunk_unlock(s, k);
 }
 
 void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
@@ -198,12 +215,15 @@ void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec 
         come_near(w, s);
         double start = clock_seconds(), waited = l->lock_wait;
         int first = (int)((long)s->chunks * w->rank / w->size);
+        pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
         for (int i = 0; i < s->chunks; i++) {
             int k = (first + i) % s->chunks;
-            lock_chunk(w, s, k);
+            l->lock_wait += chunk_lock(w, s, k);
+            wait_freed(w, &s->chunk[k]);
             elastic_chunk(w, s, k, alpha, x);
-            unlock_chunk(w, s, k);
+            elastic_done(w, s, k);
         }
+        pulse_end();
         l->exchange += clock_seconds() - start - (l->lock_wait - waited);
     }
     l->bytes += 2.0 * (double)(x.n * sizeof *x.at);

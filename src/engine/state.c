@@ -230,6 +230,12 @@ static void state_path(const struct run *run, int number, char *path, size_t n) 
     snprintf(path, n, "%s/%s", run->result.path, name);
 }
 
+int state_newest(const struct run *run, char *path, size_t n) {
+    int number = newest_state(run->result.path, 1 << 30);
+    if (number >= 0) state_path(run, number, path, n);
+    return number >= 0;
+}
+
 static void remove_old(const struct run *run) {
     char path[512];
     int number = 1 << 30;

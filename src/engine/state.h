@@ -22,6 +22,9 @@ enum status state_open(struct run *run);
 /* Each worker on its thread, when all its vectors are claimed. */
 enum status state_restore(struct run *run, struct crew *c);
 
+/* path <- the newest state in the run's folder; false: there is none. */
+int state_newest(const struct run *run, char *path, size_t n);
+
 /* Samples that the worker's loader had handed out; 0 in a run that is not resumed. */
 uint64_t state_drawn(const struct run *run, int rank);
 

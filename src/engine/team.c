@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/pulse.h"
 #include "base/rng.h"
 #include "comm/comm.h"
 #include "devices/device.h"
@@ -68,7 +69,9 @@ static void let_run(struct team *t, int rank) {
 static void wait_turn(struct team *t, int rank) {
     if (t->set.order == ORDER_FREE || t->turn == rank || t->broken) return;
     double start = clock_seconds();
+    pulse_begin(DOING_TURN);
     while (t->turn != rank && !t->broken) pthread_cond_wait(&t->seat[rank].wake, &t->lock);
+    pulse_end();
     t->seat[rank].waited += clock_seconds() - start;
 }
 
@@ -149,12 +152,14 @@ static void spin_while_equal(const struct team *t, const atomic_ulong *count, un
 
 static void wait_for_meeting(struct team *t, int rank, unsigned long meeting) {
     double start = clock_seconds();
+    pulse_begin(DOING_MEET);
     pthread_mutex_unlock(&t->lock);
     spin_while_equal(t, &t->meetings, meeting);
     pthread_mutex_lock(&t->lock);
     while (t->meetings == meeting && !t->broken) {
         pthread_cond_wait(&t->seat[rank].wake, &t->lock);
     }
+    pulse_end();
     t->seat[rank].waited += clock_seconds() - start;
 }
 
@@ -196,12 +201,14 @@ void team_part(struct team *t, int rank) {
     }
     if (atomic_load_explicit(&t->parted, memory_order_acquire) >= all) return;
     double start = clock_seconds();
+    pulse_begin(DOING_PART);
     for (int i = 0; i < t->set.spin && t->parted < all; i++) {
         if (i % 64 == 63) sched_yield();
     }
     pthread_mutex_lock(&t->lock);
     while (t->parted < all) pthread_cond_wait(&t->all_parted, &t->lock);
     pthread_mutex_unlock(&t->lock);
+    pulse_end();
     t->seat[rank].waited += clock_seconds() - start;
 }
 
@@ -209,7 +216,9 @@ void team_part(struct team *t, int rank) {
 
 static void wait_to_run(struct team *t, struct seat_of_team *p) {
     double start = clock_seconds();
+    pulse_begin(DOING_ROUND_END);
     while (p->phase != RUNS && !t->broken) pthread_cond_wait(&p->wake, &t->lock);
+    pulse_end();
     p->waited += clock_seconds() - start;
 }
 

@@ -18,7 +18,8 @@
 enum team_order { ORDER_FREE, ORDER_FIXED };
 
 struct device_ops; /* devices/device.h */
-struct machine;    /* topology/topology.h */
+struct device;
+struct machine; /* topology/topology.h */
 struct place;
 
 struct team_settings {

@@ -1,6 +1,7 @@
 /* worker.c -- what a worker does by itself: gradient, step, claims, notes, draws. */
 #include <string.h>
 
+#include "base/pulse.h"
 #include "base/rng.h"
 #include "engine/seat.h"
 
@@ -27,20 +28,25 @@ static void set_step(struct seat *s) {
 struct range worker_grad(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return s->range;
+    pulse_begin(DOING_GRADIENT);
     set_step(s);
     struct vec point = optimizer_point(&s->optimizer, w->q, w->x);
     s->range = s->learner->task->ops->grad(s->learner, point, w->g, s->step);
     s->learner->taken++;
     optimizer_decay(&s->optimizer, w->q, w->g, point, s->range);
     s->samples += s->learner->task->batch;
+    pulse_end();
     return s->range;
 }
 
 void worker_step(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return;
+    pulse_begin(DOING_STEP);
     optimizer_step(&s->optimizer, w->q, w->x, w->g, s->range, s->step);
     w->steps++;
+    pulse_count(w->steps, w->round);
+    pulse_end();
 }
 
 void worker_descend(struct worker *w) {
