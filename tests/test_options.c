@@ -104,6 +104,16 @@ Test(options, a_name_without_a_dot_is_the_runs) {
     settings_close(s);
 }
 
+Test(options, what_was_set_is_known_by_group_and_name) {
+    struct settings *s = fresh();
+    cr_assert(settings_read_text(s, "[thing]\ntau = 10\n", "a text") == STATUS_OK);
+    cr_assert(settings_read_argument(s, "workers=4") == STATUS_OK);
+    cr_assert(settings_has(s, "thing", "tau") && settings_has(s, "run", "workers"));
+    cr_assert(!settings_has(s, "run", "tau") && !settings_has(s, "thing", "workers"));
+    cr_assert(!settings_has(s, "thing", "mode") && !settings_has(s, "bare", "tau"));
+    settings_close(s);
+}
+
 Test(options, a_value_may_hold_equals_signs_dots_and_blanks) {
     struct settings *s = fresh();
     say(s, "thing.layers=a=b.c, d = e");
