@@ -24,7 +24,7 @@ count() {
     valgrind --tool=callgrind --callgrind-out-file="$scratch/$name.out" build/v3/huddle train \
         data.set=synthetic synthetic.height=28 synthetic.width=28 synthetic.channels=1 \
         synthetic.samples=200 data.threads=0 model.layers=2nn data.batch=10 \
-        workers=1 strategy=easgd easgd.tau="$tau" schedule.rate=0.01 epochs=0 eval_every=1e9 \
+        workers=1 topology.threads=1 strategy=easgd easgd.tau="$tau" schedule.rate=0.01 epochs=0 eval_every=1e9 \
         steps="$steps" folder="$scratch/runs" "$@" >"$scratch/$name.log" 2>&1 ||
         { tail -n 5 "$scratch/$name.log" >&2; exit 1; }
     callgrind_annotate --threshold=100 --show-percs=no "$scratch/$name.out" |
