@@ -16,8 +16,7 @@
  * plain SGD's. At a worker's first step there is nothing to push: it only pulls, and t stands.
  *
  * Not the paper's: scale=staleness counts a push as v_i / (1 + s), where others have pushed s times
- * since this worker pulled. So does DynSGD, J. Jiang, B. Cui, C. Zhang, L. Yu: Heterogeneity-aware
- * distributed parameter servers, SIGMOD 2017.
+ * since this worker pulled: the rule of the DynSGD server in dist-keras.
  */
 #include "engine/strategy.h"
 
