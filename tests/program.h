@@ -54,12 +54,16 @@ static inline void program_word(char word[PROGRAM_WORD], const char *argument) {
     word[n] = '\0';
 }
 
+static inline const char *program_path(void) {
+    const char *path = getenv("HUDDLE");
+    return path ? path : "build/huddle";
+}
+
 /* In the child: becomes the program. */
 static inline void program_become(const char *const *argument) {
     static char words[PROGRAM_WORDS][PROGRAM_WORD];
     static char *list[PROGRAM_WORDS + 2];
-    const char *path = getenv("HUDDLE");
-    if (!path) path = "build/huddle";
+    const char *path = program_path();
     snprintf(words[0], sizeof words[0], "%s", path);
     list[0] = words[0];
     for (int i = 0; argument[i]; i++) {

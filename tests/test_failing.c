@@ -82,6 +82,25 @@ struct failure {
     const char *words[WORDS]; /* of the program; NULL ends them */
 };
 
+/* Where the CUDA runtime stands in the program, if it was linked into it: when it gets no memory it
+ * ends in its own way. */
+static void leave_out_cuda(void) {
+    char line[600], from[20] = "", to[20] = "", found[20], type, started = 0;
+    snprintf(line, sizeof line, "nm -n '%s' 2>&1", program_path());
+    FILE *nm = popen(line, "r");
+    while (nm && fgets(line, sizeof line, nm)) {
+        if (sscanf(line, "%19s %c", found, &type) != 2) continue;
+        started |= strstr(line, " T _start\n") != NULL;
+        if (!started || !strstr(line, " libcudart_static_") || (type != 't' && type != 'T'))
+            continue;
+        if (!*from) snprintf(from, sizeof from, "%s", found);
+        snprintf(to, sizeof to, "%s", found);
+    }
+    if (nm) pclose(nm);
+    snprintf(line, sizeof line, "%s %s", from, to);
+    setenv("FAILING_BUT", line, 1);
+}
+
 /* How often the program failed, and how often it could do without what it did not get. */
 struct ends {
     int failed, passed;
@@ -89,6 +108,7 @@ struct ends {
 
 static struct program run_failing(const struct failure *c, long at, int on) {
     char text[32];
+    if (!getenv("FAILING_BUT")) leave_out_cuda();
     unlink(files_path("told"));
     snprintf(text, sizeof text, "%ld", at);
     setenv("FAILING_KIND", c->kind, 1);
