@@ -4,10 +4,10 @@
 #include "engine/run.h"
 #include "tasks/task.h"
 
-/* local_sgd.c, as the Makefile cuts it out of the README. */
+/* periodic.c, as the Makefile cuts it out of the README. */
 #include "readme_strategy.c"
 
-static const struct strategy_ops *const list[] = {&strategy_local_sgd, NULL};
+static const struct strategy_ops *const list[] = {&strategy_periodic, NULL};
 
 enum { N = 5, WORKERS = 3 };
 
@@ -22,8 +22,8 @@ TestSuite(readme, .timeout = 60);
 
 /* A bowl of curvature 1 around 0, from 1, without noise: each step multiplies x by 1 - eta. */
 Test(readme, the_example_strategy_is_local_sgd) {
-    static const char *const user[] = {"task=quadratic", "strategy=local_sgd", "workers=3",
-        "quadratic.n=5", "local_sgd.H=4", "schedule.rate=0.25", "steps=8", "epochs=0"};
+    static const char *const user[] = {"task=quadratic", "strategy=periodic", "workers=3",
+        "quadratic.n=5", "periodic.H=4", "schedule.rate=0.25", "steps=8", "epochs=0"};
     struct settings *settings;
     struct run_result result;
     cr_assert_eq(settings_open(&settings), STATUS_OK);

@@ -185,6 +185,95 @@ Test(team, sums_are_exact_at_any_size) {
     free(all);
 }
 
+/* Group after group of 1, 2, 3, ... neighbors, as far as there are workers. */
+static void find_group(const struct worker *w, int *first, int *count) {
+    *first = 0;
+    for (*count = 1; w->rank >= *first + *count; ++*count) *first += *count;
+    if (*first + *count > w->size) *count = w->size - *first;
+}
+
+static void body_groups(struct crowd *c, struct worker *w, struct member *m) {
+    size_t n = (size_t)c->a;
+    float *v = calloc(n + 1, sizeof *v), *all = c->with;
+    int first, count;
+    v[n] = 12345;
+    find_group(w, &first, &count);
+    for (int k = 0; k < 4; k++) {
+        for (size_t i = 0; i < n; i++) v[i] = whole(w->rank, i, k);
+        dawdle(m);
+        team_mean_of(w, (struct vec){v, n}, first, count);
+        for (size_t i = 0; i < n; i++) {
+            double want = 0;
+            for (int r = first; r < first + count; r++) want += (double)whole(r, i, k);
+            m->wrong += !(fabs((double)v[i] - want / count) <= 1e-5);
+        }
+        m->wrong += v[n] != 12345;
+        if (w->rank == first) memcpy(all + n * (size_t)first, v, n * sizeof *v);
+        team_sum1(w, 0);
+        m->wrong += n > 0 && memcmp(all + n * (size_t)first, v, n * sizeof *v) != 0;
+        team_sum1(w, 0);
+    }
+    double bytes = 4 * 2.0 * (count - 1) / count * (double)(n * sizeof *v);
+    m->wrong += !(fabs(m->seat.ledger.bytes - bytes) <= 1e-9 * bytes);
+    free(v);
+}
+
+/* Row r of the weights; nobody reads the last worker's v, though it has to come. */
+static float mixing_weight(const struct worker *w, int r) {
+    return r == w->size - 1 ? 0 : (float)((w->rank + 2 * r) % 4 - 1);
+}
+
+static void body_mixes(struct crowd *c, struct worker *w, struct member *m) {
+    size_t n = (size_t)c->a;
+    float *v = calloc(n + 1, sizeof *v), *y = calloc(n + 1, sizeof *y), weight[TEAM_MOST];
+    double others = 0;
+    for (int r = 0; r < w->size; r++) {
+        weight[r] = mixing_weight(w, r);
+        others += r != w->rank && weight[r] != 0;
+    }
+    for (int k = 0; k < 4; k++) {
+        for (size_t i = 0; i < n; i++) {
+            v[i] = w->rank == w->size - 1 ? NAN : whole(w->rank, i, k);
+            y[i] = NAN;
+        }
+        y[n] = 12345;
+        dawdle(m);
+        team_mix(w, (struct vec){y, n}, (struct vec){v, n}, weight);
+        for (size_t i = 0; i < n && w->size > 1; i++) {
+            double want = 0;
+            for (int r = 0; r + 1 < w->size; r++) {
+                want += (double)(mixing_weight(w, r) * whole(r, i, k));
+            }
+            int any = others > 0 || weight[w->rank] != 0;
+            m->wrong += any && (double)y[i] != want;
+        }
+        m->wrong += y[n] != 12345;
+    }
+    m->wrong += m->seat.ledger.bytes != 4 * others * (double)(n * sizeof *v);
+    free(v);
+    free(y);
+}
+
+static void check_all_sizes(
+    void (*body)(struct crowd *, struct worker *, struct member *), const char *what) {
+    static struct crowd c;
+    const long floats[] = {0, 1, 31, 33, 1000};
+    float *all = calloc(TEAM_MOST * 1000, sizeof *all);
+    for (int i = 0; i < SIZES_N * 5 * 2; i++) {
+        struct team_settings set = plain(SIZES[i / 10], i % 2);
+        crowd_open(&c, &set);
+        c.body = body;
+        c.a = floats[i / 2 % 5];
+        c.with = all;
+        crowd_run(&c, what);
+        team_close(c.team);
+    }
+    free(all);
+}
+
+Test(team, groups_take_means_of_their_own) { check_all_sizes(body_groups, "groups"); }
+Test(team, mixes_are_exact_and_read_only_what_has_weight) { check_all_sizes(body_mixes, "mixes"); }
+
 /* ---- a broken team -------------------------------------------------------------------------- */
 
 enum { CALLS = 24 };

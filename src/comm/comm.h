@@ -20,6 +20,11 @@ struct comm_waits {
     void *with;
 };
 
+/* Neighbors: `count` ranks from `first` on. */
+struct ranks {
+    int first, count;
+};
+
 struct comm {
     const struct comm_ops *ops;
     int size;
@@ -33,8 +38,15 @@ struct comm_ops {
     /* Before the worker's first collective, on its thread: the stream that its collectives are on. */
     enum status (*join)(struct comm *c, int rank, struct stream *q);
 
-    /* v <- scale times the sum over ranks, the same bits on all. */
-    void (*sum)(struct comm *c, int rank, struct stream *q, struct vec v, float scale);
+    /* v <- scale times the sum over the ranks that the caller names, in rank order, the same bits
+     * on all of those. The caller is one of them; all whom it names, name the same. */
+    void (*sum)(
+        struct comm *c, int rank, struct stream *q, struct vec v, float scale, struct ranks of);
+
+    /* y <- the sum over ranks of weight times v, in rank order; weight 0: v is not read. y is the
+     * caller's alone and no part of v; weight, host memory, [size], is the caller's own too. */
+    void (*mix)(struct comm *c, int rank, struct stream *q, struct vec y, struct vec v,
+        const float *weight);
 
     /* The sum of one number, in rank order; NaN when the team broke. */
     double (*sum1)(struct comm *c, int rank, struct stream *q, double a);
@@ -48,7 +60,10 @@ enum status comm_open_host(struct comm **out, int size, struct comm_waits waits)
 /* NULL is fine. Before the devices close whose streams have joined. */
 void comm_close(struct comm *c);
 enum status comm_join(struct comm *c, int rank, struct stream *q);
-void comm_sum(struct comm *c, int rank, struct stream *q, struct vec v, float scale);
+void comm_sum(
+    struct comm *c, int rank, struct stream *q, struct vec v, float scale, struct ranks of);
+void comm_mix(
+    struct comm *c, int rank, struct stream *q, struct vec y, struct vec v, const float *weight);
 double comm_sum1(struct comm *c, int rank, struct stream *q, double a);
 
 #endif

@@ -59,20 +59,44 @@ static void wait_done(struct host_comm *c, int rank, struct stream *q) {
     }
 }
 
-static void host_sum(struct comm *base, int rank, struct stream *q, struct vec v, float scale) {
+static void host_sum(
+    struct comm *base, int rank, struct stream *q, struct vec v, float scale, struct ranks of) {
     struct host_comm *c = (struct host_comm *)base;
     struct comm_seat *mine = seat_at(c, rank);
     mine->brought = v.at;
     mine->n = v.n;
     if (mine->device) stream_record(q, mine->ready);
     if (!base->waits.meet(base->waits.with, rank)) return;
-    size_t from = slice_start(v.n, rank, base->size), to = slice_start(v.n, rank + 1, base->size);
-    for (int r = 0; r < base->size; r++) {
-        ASSERT(seat_at(c, r)->n == v.n);
-        mine->slices[r] = seat_at(c, r)->brought + from;
+    int slice = rank - of.first;
+    size_t from = slice_start(v.n, slice, of.count), to = slice_start(v.n, slice + 1, of.count);
+    for (int i = 0; i < of.count; i++) {
+        const struct comm_seat *theirs = seat_at(c, of.first + i);
+        ASSERT(theirs->n == v.n);
+        mine->slices[i] = theirs->brought + from;
     }
     wait_ready(c, rank, q);
-    q->kernels->sum(q, mine->slices, base->size, scale, to - from);
+    q->kernels->sum(q, mine->slices, of.count, scale, to - from);
+    if (mine->device) stream_record(q, mine->done);
+    base->waits.part(base->waits.with, rank);
+    wait_done(c, rank, q);
+}
+
+static void host_mix(struct comm *base, int rank, struct stream *q, struct vec y, struct vec v,
+    const float *weight) {
+    struct host_comm *c = (struct host_comm *)base;
+    struct comm_seat *mine = seat_at(c, rank);
+    float keep = 0;
+    mine->brought = v.at;
+    mine->n = v.n;
+    if (mine->device) stream_record(q, mine->ready);
+    if (!base->waits.meet(base->waits.with, rank)) return;
+    wait_ready(c, rank, q);
+    for (int r = 0; r < base->size; r++) {
+        if (weight[r] == 0) continue;
+        ASSERT(seat_at(c, r)->n == v.n);
+        q->kernels->mix(q, y.at, keep, weight[r], seat_at(c, r)->brought, y.n);
+        keep = 1;
+    }
     if (mine->device) stream_record(q, mine->done);
     base->waits.part(base->waits.with, rank);
     wait_done(c, rank, q);
@@ -105,6 +129,7 @@ static const struct comm_ops comm_host = {
     .close = host_comm_close,
     .join = host_join,
     .sum = host_sum,
+    .mix = host_mix,
     .sum1 = host_sum1,
 };
 

@@ -54,6 +54,11 @@ void worker_step(struct worker *w);
  * for rounding, and g is of no use afterwards. Plain SGD so saves a pass over g and one over x. */
 void worker_descend(struct worker *w);
 
+/* Epochs that all workers have drawn, and the rate of w's next step. The others are taken to have
+ * drawn as much as w since all gathered last: exact, and alike on all, where they have. */
+double team_epochs(const struct worker *w);
+float worker_rate(const struct worker *w);
+
 /* Room for n floats, zeroed, on w's device, until w ends. In join only. STATE is what a resumed
  * run needs, SCRATCH what it does not; names are unique within a worker. */
 enum vec_kind { STATE, SCRATCH };
@@ -75,6 +80,19 @@ uint32_t team_draw(const struct worker *w, uint32_t salt, uint32_t below);
 /* v <- sum, or mean, over workers, the same bits on all. */
 void team_sum(struct worker *w, struct vec v);
 void team_mean(struct worker *w, struct vec v);
+
+/* v <- the mean over `count` ranks from `first` on, the same bits on all of them. All workers call,
+ * each for a group that it is in and whose members all name it. */
+void team_mean_of(struct worker *w, struct vec v, int first, int count);
+
+/* y <- the sum over workers r of weight[r] times r's v, in rank order. Each worker has weights,
+ * host memory, and a y of its own, which is no part of v; weight 0: that v is not read. */
+void team_mix(struct worker *w, struct vec y, struct vec v, const float *weight);
+
+/* What becomes of the optimizer's own vectors (velocity, moments) when replicas are averaged: each
+ * worker keeps its own, all take the mean of the group's, or they begin anew from 0. */
+enum momentum { MOMENTUM_KEEP, MOMENTUM_AVERAGE, MOMENTUM_RESET };
+void team_momentum(struct worker *w, enum momentum how, int first, int count);
 
 /* The sum of one number over the workers, in rank order; waits for it. */
 double team_sum1(struct worker *w, double a);

@@ -13,13 +13,19 @@ static double epochs_now(const struct seat *s) {
     return (s->all_at_gather + mine * s->w.size) / s->learner->task->epoch;
 }
 
+double team_epochs(const struct worker *w) { return epochs_now(w->seat); }
+
+float worker_rate(const struct worker *w) {
+    struct progress progress = {.epochs = epochs_now(w->seat)};
+    return schedules_plan(w->seat->schedules, &progress).rate;
+}
+
 /* The numbers that change from step to step, to where the kernels read them. */
 static void set_step(struct seat *s) {
     struct learner *l = s->learner;
     learner_ring(l, SEAT_STEPS);
     struct step *sent = &s->steps[l->taken % SEAT_STEPS];
-    struct progress progress = {.epochs = epochs_now(s)};
-    s->now.rate = schedules_plan(s->schedules, &progress).rate;
+    s->now.rate = worker_rate(&s->w);
     s->now.number = (uint32_t)s->w.steps;
     l->now = *sent = s->now;
     stream_copy(s->w.q, s->step, sent, sizeof *sent);
