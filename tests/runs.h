@@ -33,6 +33,8 @@ struct watch {
     /* Optional. At each evaluation, while all have gathered. */
     void (*judged)(void *with, const struct worker *w, struct vec answer);
     void *with;
+
+    const struct task_ops *const *tasks; /* instead of the real ones; NULL: those */
 };
 
 /* What a run leaves. */
@@ -170,7 +172,7 @@ __attribute__((format(printf, 3, 4))) static inline void run_words(
     struct run_setup setup = {.settings = set,
         .strategies = list,
         .schedules = base_schedules,
-        .tasks = tasks,
+        .tasks = watch && watch->tasks ? watch->tasks : tasks,
         .devices = runs_devices,
         .resume = runs_resume,
         .finished = runs_finished,

@@ -86,7 +86,8 @@ void team_mean(struct worker *w, struct vec v);
 void team_mean_of(struct worker *w, struct vec v, int first, int count);
 
 /* y <- the sum over workers r of weight[r] times r's v, in rank order. Each worker has weights,
- * host memory, and a y of its own, which is no part of v; weight 0: that v is not read. */
+ * host memory, one at least not 0, and a y of its own, which is no part of v; a v of weight 0 is
+ * not read. */
 void team_mix(struct worker *w, struct vec y, struct vec v, const float *weight);
 
 /* What becomes of the optimizer's own vectors (velocity, moments) when replicas are averaged: each

@@ -2,7 +2,7 @@
 
 extern const struct strategy_ops strategy_allreduce, strategy_easgd, strategy_easgd_tree,
     strategy_downpour, strategy_adownpour, strategy_mvadownpour, strategy_mdownpour, strategy_sgd,
-    strategy_msgd, strategy_asgd, strategy_mvasgd;
+    strategy_msgd, strategy_asgd, strategy_mvasgd, strategy_local_sgd;
 
 const struct strategy_ops *const strategies[] = {
     &strategy_allreduce,
@@ -16,5 +16,6 @@ const struct strategy_ops *const strategies[] = {
     &strategy_msgd,
     &strategy_asgd,
     &strategy_mvasgd,
+    &strategy_local_sgd,
     NULL,
 };
