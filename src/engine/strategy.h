@@ -12,6 +12,7 @@
 #define STRATEGY_H
 
 #include "base/options.h"
+#include "engine/peers.h"
 #include "engine/team.h"
 #include "nn/optimizer.h"
 

@@ -21,6 +21,8 @@ struct team;
 struct seat;
 struct stream;
 
+enum { TEAM_MOST = 64 }; /* workers */
+
 int team_size(const struct team *team);
 
 /* The group that a worker sits in, by what is near: workers of one device, or of one NUMA node where

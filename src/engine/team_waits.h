@@ -40,8 +40,6 @@ struct team_settings {
     void *with;
 };
 
-enum { TEAM_MOST = 64 };
-
 enum status team_open(struct team **out, const struct team_settings *set);
 void team_close(struct team *t); /* before the devices of those who joined close */
 

@@ -58,8 +58,9 @@ static const struct option options[] = {
         NULL},
     {"H_most", OPTION_INT, offsetof(struct local_sgd, H_most), 1000, 1, 1e6,
         "but to no more than this: a run ends, and is judged, between periods", NULL},
-    {"groups", OPTION_INT, offsetof(struct local_sgd, groups), 1, 1, 1e6,
-        "neighboring workers in so many groups that average more often than all do", NULL},
+    {"groups", OPTION_INT, offsetof(struct local_sgd, groups), 1, 0, 1e6,
+        "so many groups of neighbors average more often than all do; 0: those who sit together",
+        NULL},
     {"blocks", OPTION_INT, offsetof(struct local_sgd, blocks), 1, 1, 1e6,
         "means of a group from mean of all to mean of all, that one included", NULL},
     {"momentum", OPTION_CHOICE, offsetof(struct local_sgd, momentum), MOMENTUM_KEEP, 0, 2,
@@ -109,12 +110,16 @@ static int period(const struct local_sgd *s, const struct worker *w) {
     return warm(s, epoch, H);
 }
 
+static int group_of(const struct local_sgd *s, const struct worker *w, int rank) {
+    return s->groups > 0 ? rank * s->groups / w->size : team_group(w->team, rank);
+}
+
 static enum status local_sgd_round(struct strategy *base, struct worker *w) {
     const struct local_sgd *s = (const struct local_sgd *)base;
     int local = is_local(s, w), H = local ? period(s, w) : 1, blocks = local ? s->blocks : 1;
-    int group = w->rank * s->groups / w->size;
-    int first = (group * w->size + s->groups - 1) / s->groups;
-    int end = ((group + 1) * w->size + s->groups - 1) / s->groups;
+    int first = w->rank, end = w->rank + 1;
+    while (first > 0 && group_of(s, w, first - 1) == group_of(s, w, w->rank)) first--;
+    while (end < w->size && group_of(s, w, end) == group_of(s, w, w->rank)) end++;
     for (int block = 1; block <= blocks; block++) {
         for (int t = 0; t < H; t++) {
             worker_grad(w);

@@ -92,6 +92,12 @@ static enum status bmuf_open(struct strategy *base, struct team *team, struct ve
     return STATUS_OK;
 }
 
+static void bmuf_describe(
+    const struct strategy *base, const struct team *team, char *text, size_t n) {
+    (void)team;
+    snprintf(text, n, "block momentum mu = %g", (double)((const struct outer *)base)->mu);
+}
+
 static struct vec bmuf_answer(struct strategy *base, struct worker *w) {
     const struct outer *s = (const struct outer *)base;
     const struct local *l = w->mine;
@@ -261,6 +267,7 @@ const struct strategy_ops strategy_bmuf = {
     .local_size = sizeof(struct local),
     .options = bmuf_options,
     .open = bmuf_open,
+    .describe = bmuf_describe,
     .join = outer_join,
     .round = outer_round,
     .answer = bmuf_answer,
