@@ -397,7 +397,12 @@ static const char *strategy_words(const char *name) {
     static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
         {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
         {"downpour", "downpour.tau=3 downpour.scale=staleness"},
-        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"}};
+        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
+        {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},
+        {"local_sgd", "local_sgd.H=3 local_sgd.post=drop schedule.use=step step.at=0.4"},
+        {"bmuf", "bmuf.H=3 bmuf.momentum=average"}, {"slowmo", "slowmo.H=3"},
+        {"diloco", "diloco.H=4 diloco.fragments=2 diloco.delay=1 diloco.mix=0.5"},
+        {"lookahead", "lookahead.k=3"}};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         if (!strcmp(more[i][0], name)) return more[i][1];
     }
@@ -547,6 +552,26 @@ Test(resume, evaluating_more_often_changes_no_bit) {
         go(&seldom, "seldom", 0, words, "run.eval_every=3");
         cr_assert(often.end == STATUS_OK && seldom.end == STATUS_OK, "%s", often.why);
         cr_assert(first_other(&often, &seldom) == -1, "%s: not the same bits", ways[i]);
+        seen_close(&often);
+        seen_close(&seldom);
+        forget("often");
+        forget("seldom");
+    }
+}
+
+Test(resume, evaluating_more_often_changes_no_bit_of_any_strategy) {
+    struct seen often, seldom;
+    char words[WORDS / 2];
+    for (int i = 0; strategies[i]; i++) {
+        const char *name = strategies[i]->name;
+        snprintf(words, sizeof words,
+            "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.02", name,
+            strategy_words(name), kinds_of_task[3]);
+        if (!takes_workers(words)) continue;
+        go(&often, "often", 0, words, "run.eval_every=0.1 run.epochs=1.3");
+        go(&seldom, "seldom", 0, words, "run.eval_every=1.3 run.epochs=1.3");
+        cr_assert(often.end == STATUS_OK && seldom.end == STATUS_OK, "%s", often.why);
+        cr_assert(first_other(&often, &seldom) == -1, "%s: not the same bits", name);
         seen_close(&often);
         seen_close(&seldom);
         forget("often");
