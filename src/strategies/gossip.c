@@ -11,8 +11,9 @@
  * piles up is added, a message is a copy of what was sent, and nothing is ever dropped. The weights
  * of workers and boxes sum to 1 at all times, and sum a x is what the steps alone make it.
  *
- * What the paper leaves open: nobody sends to itself; momentum stays a worker's own. As the paper
- * says, the plain mean of the replicas is judged, here with what is in the boxes taken in.
+ * What the paper leaves open: nobody sends to itself; momentum stays a worker's own; the default of
+ * p is ours. As the paper says, the plain mean of the replicas is judged, here with what is in the
+ * boxes taken in.
  */
 #include "engine/strategy.h"
 

@@ -140,15 +140,15 @@ const struct strategy_ops strategy_local_sgd = {
     .summary = "local SGD: H steps alone, then the mean; post-local, hierarchical, growing periods",
     .source = "Stich, ICLR 2019, arXiv:1805.09767; Lin, Stich, Patel, Jaggi, ICLR 2020,\n"
               "arXiv:1808.07217; qsr: Gu and others, ICLR 2024, arXiv:2310.14423",
-    .help =
-        "Workers take H steps alone and then all go on from the mean of their replicas. With\n"
-        "H = 1 and any momentum it is synchronous SGD, so schedule.rate grows with the workers\n"
-        "as it does there; it does not change with H. post=drop is post-local SGD: H = 1 until\n"
-        "schedule.use=step first lowers the rate. groups=2 blocks=4: each half averages every H\n"
-        "steps, all every 4 H. Momentum stays each worker's own unless momentum says otherwise;\n"
-        "reset also forgets adam's moments, and its steps are longer until they are back.\n"
-        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
-        "momentum=average as much again for each vector of the optimizer.",
+    .help = "Workers take H steps alone and then all go on from the mean of their replicas. With\n"
+            "H = 1 and optimizer.kind sgd, momentum or nesterov it is synchronous SGD, so\n"
+            "schedule.rate grows with the workers as it does there; it does not change with H.\n"
+            "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
+            "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
+            "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
+            "and its steps are longer until they are back.\n"
+            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
+            "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct local_sgd),
     .local_size = sizeof(struct local),
     .options = options,
