@@ -141,7 +141,7 @@ static void compare(const struct problem *o, const char *peers, double p) {
     char words[1024];
     double mean[BOWL_MOST] = {0}, moved = 0;
     struct seen seen;
-    s = (struct world){.peers = peers, .p = p, .bias = 0.7, .groups = 3};
+    s = (struct world){.peers = peers, .p = p, .bias = 0.7, .groups = o->p == 5 ? 1 : 3};
     problem_words(o, words, sizeof words);
     run_words(&seen, NULL,
         "%s run.order=fixed run.strategy=gossip gossip.p=%.9g gossip.peers=%s gossip.bias=%.9g "

@@ -300,13 +300,14 @@ Test(outer, without_outer_momentum_all_are_local_sgd) {
     for (int i = 0; i < 5; i++) check_alike(ways[i], "local_sgd local_sgd.H=5", 1);
 }
 
-/* At rate 0 nobody moves but by what the velocities still hold: nothing for plain descent. */
+/* The first period begins with rate 0, and so do those from epoch 3 on. */
 Test(outer, slowmo_survives_a_rate_of_0) {
     struct seen seen;
     run_words(&seen, NULL,
         "run.strategy=slowmo slowmo.H=5 run.workers=2 run.steps=60 quadratic.n=33 "
         "schedule.rate=0.1 "
-        "quadratic.samples=20 quadratic.spread=1 schedule.use=step step.at=3 step.factor=0");
+        "quadratic.samples=20 quadratic.spread=1 schedule.use=warmup,step warmup.epochs=1 "
+        "step.at=3 step.factor=0");
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     for (int i = 0; i < 33; i++) cr_assert(fabs((double)seen.x[0][i]) <= 10, "%d", i);
     seen_close(&seen);

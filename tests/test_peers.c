@@ -81,7 +81,7 @@ static void apply(enum graph graph, int size, const double *x, double *y, int tr
 /* The largest singular value of A, by powers of A'A: these matrices commute with their transposes,
  * so it is the largest modulus of an eigenvalue as well. */
 static double norm(enum graph graph, int size) {
-    double x[TEAM_MOST], y[TEAM_MOST], length = 1;
+    double x[TEAM_MOST] = {0}, y[TEAM_MOST] = {0}, length = 1;
     for (int i = 0; i < size; i++) x[i] = cos(1.7 * i * i + 0.3);
     for (int k = 0; k < 4000; k++) {
         apply(graph, size, x, y, 0);
