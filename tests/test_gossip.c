@@ -269,7 +269,7 @@ static double weight_of(const struct worker *w) {
         while (strcmp(f->name, "weight") != 0) f++;
         return *(const double *)((const char *)w->mine + f->at);
     }
-    return NAN;
+    return (double)NAN;
 }
 
 /* All have gathered: boxes stand still. Shared vectors are listed as they were opened, by rank. */

@@ -127,7 +127,7 @@ static enum status local_sgd_round(struct strategy *base, struct worker *w) {
         }
         if (block == blocks) first = 0, end = w->size;
         team_mean_of(w, w->x, first, end - first);
-        team_momentum(w, s->momentum, first, end - first);
+        team_momentum(w, (enum momentum)s->momentum, first, end - first);
     }
     worker_note(w, "period", H);
     return STATUS_OK;

@@ -242,7 +242,7 @@ static enum status outer_round(struct strategy *base, struct worker *w) {
             if (t == due) outer_step(s, w, fragment(s, w->x.n, k), &rule);
         }
     }
-    team_momentum(w, s->momentum, 0, w->size);
+    team_momentum(w, (enum momentum)s->momentum, 0, w->size);
     return STATUS_OK;
 }
 
