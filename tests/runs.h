@@ -140,6 +140,11 @@ static inline void runs_list(const struct strategy_ops **list) {
     list[n] = NULL;
 }
 
+/* As many workers, or as many as the strategy takes. */
+static inline int runs_workers(const struct strategy_ops *s, int workers) {
+    return s->workers_most && workers > s->workers_most ? s->workers_most : workers;
+}
+
 /* Settings from words with a blank between: "run.workers=4 easgd.tau=10". */
 static inline struct settings *runs_settings(char *words) {
     static const char *const base = "[run]\ntask = quadratic\nepochs = 0\neval_every = 1e9\n"

@@ -29,13 +29,19 @@ enum { WORKERS = 3, PATIENCE = 20 /* seconds for a run of milliseconds, on a cro
 static const char *const flavors_more[][2] = {{"easgd", "easgd.mode=sync"}, {NULL, NULL}};
 enum { FLAVORS_MOST = 2 * RUNS_MOST };
 
-static struct flavor { const char *strategy, *words; } flavors[FLAVORS_MOST];
+static struct flavor {
+    const char *strategy, *words;
+    int workers;
+} flavors[FLAVORS_MOST];
 
 static int flavors_list(void) {
     int n = 0;
-    for (int i = 0; strategies[i]; i++) flavors[n++] = (struct flavor){strategies[i]->name, ""};
+    for (int i = 0; strategies[i]; i++) {
+        int workers = runs_workers(strategies[i], WORKERS);
+        flavors[n++] = (struct flavor){strategies[i]->name, "", workers};
+    }
     for (int i = 0; flavors_more[i][0]; i++) {
-        flavors[n++] = (struct flavor){flavors_more[i][0], flavors_more[i][1]};
+        flavors[n++] = (struct flavor){flavors_more[i][0], flavors_more[i][1], WORKERS};
     }
     return n;
 }
@@ -57,7 +63,7 @@ static void words_of(
     int used = snprintf(text, n,
         "run.strategy=%s %s %s run.workers=%d run.steps=20 run.max_lag=1 run.order=%s "
         "schedule.rate=0.001",
-        f->strategy, f->words, bodies[body], WORKERS, order ? "fixed" : "free");
+        f->strategy, f->words, bodies[body], f->workers, order ? "fixed" : "free");
     if (!name) return;
     snprintf(text + used, n - (size_t)used, " run.folder=%s run.name=%s", files_folder, name);
 }
@@ -93,6 +99,8 @@ static enum status try_run(const struct fault *plan, const char *words, char *wh
     enum status end = fault_run(plan, words, 0, why);
     alarm(0);
     cr_assert_eq(faults.open, 0, "%d were not closed: %s", (int)faults.open, now_trying);
+    /* The system may show a thread a moment longer than it takes to join it. */
+    for (int i = 0; i < 1000 && count_threads() != threads; i++) usleep(1000);
     cr_assert_eq(count_threads(), threads, "threads are left: %s", now_trying);
     return end;
 }
@@ -156,14 +164,21 @@ static void check_failure(
 
 /* One point, of one strategy; false where none of the bodies comes there. */
 static int check_point(const struct reach *reach, const struct flavor *f, int order, int point) {
-    const int ranks[] = {0, WORKERS - 1, MAIN};
+    const int ranks[] = {0, f->workers - 1, MAIN};
     int reached = 0;
     for (int k = 0; k < 3; k++) {
+        if (k == 1 && f->workers == 1) continue;
         if ((points[point].on == ON_MAIN) != (ranks[k] == MAIN)) continue;
         check_failure(reach, f, order, (struct fault){.point = point, .rank = ranks[k]});
         reached += body_for(reach, point, ranks[k]) >= 0;
     }
     return reached;
+}
+
+/* FAULTS=all tries every point of every strategy in both orders; without, half of them in each. */
+static int is_tried(int flavor, int point, int order) {
+    const char *asked = getenv("FAULTS");
+    return (asked && !strcmp(asked, "all")) || (flavor + point + order) % 2 == 0;
 }
 
 static void check_all_failures(int order) {
@@ -174,7 +189,7 @@ static void check_all_failures(int order) {
         count_calls(&reach, &flavors[i], order, 0);
         for (int p = 0; p < POINTS_N; p++) {
             size_t used = strlen(missed);
-            if (check_point(&reach, &flavors[i], order, p)) continue;
+            if (!is_tried(i, p, order) || check_point(&reach, &flavors[i], order, p)) continue;
             snprintf(missed + used, sizeof missed - used, " %s", points[p].name);
         }
         fprintf(stderr, "%s %s does not reach:%s\n", flavors[i].strategy, flavors[i].words, missed);
@@ -254,7 +269,7 @@ static void check_frozen(const struct freeze *f, int i, int status) {
     cr_assert(find_line(text, with), "%s, %s: no \"%s\":\n%s", p->name, f->words, with, text);
     snprintf(with, sizeof with, "warn   worker %d gives no sign of life: ", f->plan.rank);
     cr_assert(find_line(text, with), "%s, %s: no \"%s\":\n%s", p->name, f->words, with, text);
-    for (int r = 0; r < WORKERS; r++) {
+    for (int r = 0; r < f->flavor->workers; r++) {
         if (r == f->plan.rank) continue;
         snprintf(with, sizeof with, "error  worker %d: ", r);
         cr_assert(find_line(text, with), "%s, %s: no \"%s\":\n%s", p->name, f->words, with, text);
@@ -278,7 +293,7 @@ static int freeze_add(struct freeze *list, int n, const struct reach *reach,
     const struct flavor *flavor, int point, int order) {
     struct freeze *f = &list[n];
     char name[32];
-    int rank = n % 2 || points[point].by == BY_NOTHING ? 0 : WORKERS - 1;
+    int rank = n % 2 || points[point].by == BY_NOTHING ? 0 : flavor->workers - 1;
     int body = body_for(reach, point, rank);
     if (body < 0) return n;
     *f = (struct freeze){.flavor = flavor, .order = order};

@@ -61,6 +61,12 @@ static enum status open_task(struct run *run, const struct task_ops *kind) {
 }
 
 static enum status open_strategy(struct run *run, const struct strategy_ops *ops) {
+    if (ops->workers_most && run->set.workers > ops->workers_most) {
+        return fail(STATUS_BAD_CONFIG,
+            "strategy %s is for %d worker%s, not for %d: set run.workers=%d", ops->name,
+            ops->workers_most, ops->workers_most == 1 ? "" : "s", run->set.workers,
+            ops->workers_most);
+    }
     run->strategy = calloc(1, ops->size);
     if (!run->strategy) return fail(STATUS_FAILED, "no memory for strategy %s", ops->name);
     run->strategy->ops = ops;

@@ -36,6 +36,7 @@ struct strategy_ops {
     const char *source;           /* what the file follows */
     const char *help;             /* a paragraph: the rule, what to set, what it costs */
     size_t size;                  /* of the strategy's struct */
+    int workers_most;             /* a run with more is refused; 0: any number */
     size_t local_size;            /* of w->mine, zeroed before join; 0 for none */
     const struct option *options; /* until OPTION_END; NULL for none */
 

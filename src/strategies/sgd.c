@@ -28,13 +28,6 @@ static const struct option mvasgd_options[] = {
     {0},
 };
 
-static enum status sgd_open(struct strategy *s, struct team *team, struct vec x0) {
-    (void)x0;
-    if (team_size(team) == 1) return STATUS_OK;
-    return fail(STATUS_BAD_CONFIG, "strategy %s is for one worker, not for %d: set run.workers=1",
-        s->ops->name, team_size(team));
-}
-
 static enum status asgd_join(struct strategy *s, struct worker *w) {
     (void)s;
     struct local *l = w->mine;
@@ -83,8 +76,8 @@ const struct strategy_ops strategy_sgd = {
     .help = "The baseline of a single worker, run.workers=1: whatever optimizer.kind says, plain\n"
             "descent by default. Moves nothing.",
     .size = sizeof(struct sgd),
+    .workers_most = 1,
     .round = sgd_round,
-    .open = sgd_open,
 };
 
 const struct strategy_ops strategy_msgd = {
@@ -95,9 +88,9 @@ const struct strategy_ops strategy_msgd = {
         "sgd with optimizer.kind=nesterov unless that is set; optimizer.momentum is delta, 0.99\n"
         "in the paper's experiments. run.workers=1. Moves nothing.",
     .size = sizeof(struct sgd),
+    .workers_most = 1,
     .optimizer = OPTIMIZER_NESTEROV,
     .round = sgd_round,
-    .open = sgd_open,
 };
 
 const struct strategy_ops strategy_asgd = {
@@ -107,9 +100,9 @@ const struct strategy_ops strategy_asgd = {
     .help = "Trains as sgd does; the mean of x over all steps so far is judged and saved.\n"
             "run.workers=1. Moves nothing.",
     .size = sizeof(struct sgd),
+    .workers_most = 1,
     .local_size = sizeof(struct local),
     .round = asgd_round,
-    .open = sgd_open,
     .join = asgd_join,
     .answer = asgd_answer,
 };
@@ -123,10 +116,10 @@ const struct strategy_ops strategy_mvasgd = {
         "is judged and saved. It remembers about 1 / alpha steps.\n"
         "run.workers=1. Moves nothing.",
     .size = sizeof(struct sgd),
+    .workers_most = 1,
     .local_size = sizeof(struct local),
     .options = mvasgd_options,
     .round = mvasgd_round,
-    .open = sgd_open,
     .join = asgd_join,
     .answer = asgd_answer,
 };
