@@ -9,7 +9,10 @@ struct cublasContext {
     int device;
     cudaStream_t stream;
     void *workspace;
+    cublasMath_t math;
 };
+
+static std::atomic<long> tf32_products;
 
 static CUstream_st *blas_stream(const char *call, cublasHandle_t h) {
     sim_enter(call);
@@ -72,6 +75,7 @@ static cublasStatus_t gemm_push(const char *call, cublasHandle_t h, cublasOperat
     if (!h->workspace)
         sim_fatal("%s: no workspace was set after the stream: cuBLAS would share its own", call);
     float x = *alpha, y = *beta;
+    tf32_products += h->math == CUBLAS_TF32_TENSOR_OP_MATH;
     stream_push(stream, call, [=] {
         for (int i = 0; i < batch; i++)
             gemm(ta, tb, m, n, k, x, a + i * sa, lda, b + i * sb, ldb, y, c + i * sc, ldc);
@@ -81,11 +85,13 @@ static cublasStatus_t gemm_push(const char *call, cublasHandle_t h, cublasOperat
 
 extern "C" {
 
+long cudasim_tf32_products(void) { return tf32_products; }
+
 cublasStatus_t cublasCreate(cublasHandle_t *handle) {
     sim_enter("cublasCreate");
     if (sim_faulted(sim_device())) return CUBLAS_STATUS_EXECUTION_FAILED;
     sim_handles++;
-    *handle = new cublasContext{sim_device(), nullptr, nullptr};
+    *handle = new cublasContext{sim_device(), nullptr, nullptr, CUBLAS_DEFAULT_MATH};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -102,7 +108,12 @@ cublasStatus_t cublasSetStream(cublasHandle_t h, cudaStream_t stream) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetMathMode(cublasHandle_t h, cublasMath_t mode) {
+    if (mode != CUBLAS_DEFAULT_MATH && mode != CUBLAS_TF32_TENSOR_OP_MATH)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    h->math = mode;
+    return CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasSetWorkspace(cublasHandle_t h, void *workspace, size_t size) {
     if (size) memory_check_device("cublasSetWorkspace", "workspace", workspace, size, h->device);

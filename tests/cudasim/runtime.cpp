@@ -18,6 +18,7 @@ struct State {
     std::atomic<bool> peer[DEVICES_MAX][DEVICES_MAX];
     std::atomic<unsigned> peer_generation;
     std::atomic<int> captures_global;
+    std::atomic<long> host_waits, graph_launches, fail_capture;
 };
 
 std::atomic<long> sim_handles;
@@ -255,6 +256,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
         stream->capture->invalid = true;
         return sim_return(cudaErrorStreamCaptureUnsupported);
     }
+    sim_state()->host_waits++;
     stream_wait_all(stream);
     return cudaSuccess;
 }
@@ -363,6 +365,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
     sim_enter("cudaEventSynchronize");
     auto record = event_record(event_get("cudaEventSynchronize", handle));
     if (record && record->graph) return sim_return(cudaErrorStreamCaptureUnsupported);
+    sim_state()->host_waits++;
     if (record) dep_wait(record->at);
     return cudaSuccess;
 }
@@ -434,6 +437,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out) {
     if (graph->mode != cudaStreamCaptureModeRelaxed) t_captures--;
     if (graph->mode == cudaStreamCaptureModeGlobal) sim_state()->captures_global--;
     *out = nullptr;
+    if (sim_state()->fail_capture > 0 && --sim_state()->fail_capture == 0) graph->invalid = true;
     if (graph->invalid) return sim_return(cudaErrorStreamCaptureInvalidated);
     if (!capture_joined(*graph)) return sim_return(cudaErrorStreamCaptureUnjoined);
     *out = graph;
@@ -466,6 +470,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
         sim_fatal("cudaGraphLaunch: graph captured on device %d launched on a stream of device %d",
             exec->graph.lanes[0]->device, stream->device);
     if (stream->capture) return sim_return(cudaErrorStreamCaptureUnsupported);
+    sim_state()->graph_launches++;
     exec->lanes[0] = stream;
     stream_push(stream, "graph", nullptr);
     for (size_t i = 1; i < exec->lanes.size(); i++) stream_order(stream, exec->lanes[i]);
@@ -494,6 +499,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 // ---- devices ----
 
 void cudasim_fault(int device) { sim_state()->faulted[device] = true; }
+long cudasim_host_waits(void) { return sim_state()->host_waits; }
+long cudasim_graph_launches(void) { return sim_state()->graph_launches; }
+void cudasim_fail_capture(long nth) { sim_state()->fail_capture = nth; }
 long cudasim_live(void) { return handles_live() + memory_live(false); }
 
 cudaError_t cudaGetDeviceCount(int *count) {
@@ -574,6 +582,7 @@ cudaError_t cudaDeviceSynchronize(void) {
     sim_enter("cudaDeviceSynchronize");
     if (capture_forbids()) return sim_return(cudaErrorStreamCaptureUnsupported);
     if (sim_faulted(t_device)) return sim_return(cudaErrorIllegalAddress);
+    sim_state()->host_waits++;
     device_wait_all(t_device);
     return cudaSuccess;
 }

@@ -226,6 +226,16 @@ long cudasim_live(void);
 /* Asynchronous copies from or to host memory that is not pinned, so far. */
 long cudasim_unpinned_count(void);
 
+/* Calls for which the host waits, of a stream, an event or a device, so far. */
+long cudasim_host_waits(void);
+
+/* Graphs launched so far; and: the nth capture from now on is found invalid at its end, 0: none. */
+long cudasim_graph_launches(void);
+void cudasim_fail_capture(long nth);
+
+/* Products that cuBLAS was allowed to round to TF32, so far. The simulation does not round them. */
+long cudasim_tf32_products(void);
+
 #define CUDASIM_VEC2(T, name)                                                                      \
     typedef struct name {                                                                          \
         T x, y;                                                                                    \

@@ -65,10 +65,22 @@ template <class F> inline void cudasim_threads_run(const F &kernel) {
     while (s->slow && cudasim_thread_next_slow()) kernel();
 }
 
+/* What lies between the members of an argument is left over from something else, and may look like a
+ * pointer that is none. */
+template <class A> inline void cudasim_padding_clear(A &arg) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+    __builtin_clear_padding(&arg);
+#endif
+#endif
+    (void)arg;
+}
+
 template <class F, class... A>
 inline void cudasim_launch(const CudasimLaunch &launch, F kernel, A... args) {
     if (!cudasim_launch_begin(launch)) return;
     int index = 0;
+    (cudasim_padding_clear(args), ...);
     (cudasim_arg_check(launch, index++, &args, sizeof(args), std::is_pointer<A>::value), ...);
     cudasim_launch_push(
         launch, [kernel, args...] { cudasim_threads_run([&] { kernel(args...); }); });
