@@ -40,6 +40,7 @@ enum fault_on { ON_WORKER, ON_MAIN /* before there are workers */, UNUSED /* by 
     POINT(device_sync, BY_STATUS, ON_WORKER, "waiting for its device")                             \
     POINT(task_open, BY_STATUS, ON_MAIN, "")                                                       \
     POINT(task_learner_open, BY_STATUS, ON_WORKER, "taking its seat")                              \
+    POINT(task_feed, BY_LATCH, ON_WORKER, "computing a gradient")                                  \
     POINT(task_grad, BY_LATCH, ON_WORKER, "computing a gradient")                                  \
     POINT(task_loss, BY_STATUS, ON_WORKER, "between two rounds")                                   \
     POINT(task_evaluate, BY_STATUS, ON_WORKER, "judging the answer")                               \
@@ -336,6 +337,11 @@ static inline void faulty_learner_close(struct learner *l) {
     real_task(l->task)->learner_close(l);
 }
 
+static inline int faulty_feed(struct learner *l) {
+    fault_latches(POINT_task_feed, l->q);
+    return real_task(l->task)->feed(l);
+}
+
 static inline struct range faulty_grad(
     struct learner *l, struct vec x, struct vec g, const struct step *step) {
     fault_latches(POINT_task_grad, l->q);
@@ -439,6 +445,7 @@ static inline void fault_list_tasks(struct fault_lists *lists) {
         ops->open = faulty_task_open;
         ops->learner_open = faulty_learner_open;
         ops->learner_close = faulty_learner_close;
+        ops->feed = faulty_feed;
         ops->grad = faulty_grad;
         ops->loss = faulty_loss;
         ops->evaluate = faulty_evaluate;

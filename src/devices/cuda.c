@@ -30,6 +30,10 @@ struct event {
     cudaEvent_t cuda;
 };
 
+struct capture {
+    cudaGraphExec_t cuda;
+};
+
 /* What is told later is what this call said: the runtime remembers the last error for a thread. */
 static enum status checked(int index, const char *call, cudaError_t error) {
     if (error == cudaSuccess) return STATUS_OK;
@@ -181,6 +185,8 @@ static enum status blas_open(struct cuda *c, struct cuda_stream *q) {
     q->scratch = scratch;
     TRY(blas_checked(d->index, "cublasCreate", cublasCreate(&q->blas)));
     TRY(blas_checked(d->index, "cublasSetStream", cublasSetStream(q->blas, q->cuda)));
+    TRY(blas_checked(d->index, "cublasSetMathMode",
+        cublasSetMathMode(q->blas, d->tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH)));
     return blas_checked(
         d->index, "cublasSetWorkspace", cublasSetWorkspace(q->blas, workspace, c->workspace));
 }
@@ -264,6 +270,58 @@ static void cuda_event_sync(struct event *e) {
     (void)cudaGetLastError();
 }
 
+/* ---- graphs ---- */
+
+/* Thread-local: what other workers do meanwhile, on this device or another, is not recorded and
+ * harms nothing. */
+static enum status cuda_capture_begin(struct stream *base) {
+    cudaStream_t q = ((struct cuda_stream *)base)->cuda;
+    return checked(base->device->index, "cudaStreamBeginCapture",
+        cudaStreamBeginCapture(q, cudaStreamCaptureModeThreadLocal));
+}
+
+static enum status capture_open(struct device *d, struct capture **out, cudaGraph_t recorded) {
+    struct capture *g = calloc(1, sizeof *g);
+    if (!g) return fail(STATUS_FAILED, "no memory for a graph");
+    enum status failed =
+        checked(d->index, "cudaGraphInstantiate", cudaGraphInstantiate(&g->cuda, recorded, 0));
+    if (failed == STATUS_OK) {
+        *out = g;
+    } else {
+        free(g);
+    }
+    return failed;
+}
+
+/* What a call said while it was being recorded says more than that the recording is void. */
+static enum status cuda_capture_end(struct stream *base, struct capture **out) {
+    struct device *d = base->device;
+    cudaGraph_t recorded = NULL;
+    enum status ended = checked(d->index, "cudaStreamEndCapture",
+        cudaStreamEndCapture(((struct cuda_stream *)base)->cuda, &recorded));
+    enum status failed = base->failed;
+    base->failed = STATUS_OK;
+    if (failed != STATUS_OK) {
+        ended = fail(failed, "cuda:%d: %s", d->index, base->why);
+    } else if (ended == STATUS_OK) {
+        ended = capture_open(d, out, recorded);
+    }
+    if (recorded) (void)cudaGraphDestroy(recorded);
+    (void)cudaGetLastError();
+    return ended;
+}
+
+static void cuda_replay(struct stream *base, struct capture *g) {
+    cudaError_t error = cudaGraphLaunch(g->cuda, ((struct cuda_stream *)base)->cuda);
+    if (error != cudaSuccess) cuda_latch(base, "cudaGraphLaunch", error);
+}
+
+static void cuda_capture_close(struct capture *g) {
+    (void)cudaGraphExecDestroy(g->cuda);
+    (void)cudaGetLastError();
+    free(g);
+}
+
 const struct device_ops device_cuda = {
     .kind = "cuda",
     .host_memory = 0,
@@ -283,4 +341,8 @@ const struct device_ops device_cuda = {
     .wait = cuda_wait,
     .event_sync = cuda_event_sync,
     .sync = cuda_sync,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .replay = cuda_replay,
+    .capture_close = cuda_capture_close,
 };

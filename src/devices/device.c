@@ -66,3 +66,23 @@ void event_sync(struct event *e, struct device *d) {
     d->ops->event_sync(e);
     pulse_end();
 }
+
+int stream_can_replay(const struct stream *q) { return q->device->ops->replay != NULL; }
+
+enum status stream_capture_begin(struct stream *q) {
+    ASSERT(q->failed == STATUS_OK);
+    return q->device->ops->capture_begin(q);
+}
+
+enum status stream_capture_end(struct stream *q, struct capture **out) {
+    *out = NULL;
+    return q->device->ops->capture_end(q, out);
+}
+
+void stream_replay(struct stream *q, struct capture *g) {
+    if (q->failed == STATUS_OK) q->device->ops->replay(q, g);
+}
+
+void capture_close(struct capture *g, struct device *d) {
+    if (g) d->ops->capture_close(g);
+}

@@ -21,6 +21,7 @@ extern "C" {
 
 struct device;
 struct event;
+struct capture; /* work that was recorded on a stream, to be enqueued again at once */
 
 struct device_ops {
     const char *kind; /* "host", "cuda" */
@@ -69,12 +70,22 @@ struct device_ops {
     /* The host waits for all of q. Returns, and clears, the first failure latched in it. After a
      * kernel's fault a GPU is lost to the process: from then on each sync fails. */
     enum status (*sync)(struct stream *q);
+
+    /* Optional, all four or none. Between capture_begin and capture_end what is enqueued on q is not
+     * done but recorded; only kernels, and copies within the device, may be. A failure latched in
+     * between is cleared by capture_end, which returns it. replay enqueues all of it as one, with
+     * the same arguments, on the stream that it was recorded on. */
+    enum status (*capture_begin)(struct stream *q);
+    enum status (*capture_end)(struct stream *q, struct capture **out);
+    void (*replay)(struct stream *q, struct capture *g);
+    void (*capture_close)(struct capture *g);
 };
 
 struct device {
     const struct device_ops *ops;
     int index;     /* among its kind */
     int threads;   /* host: the OpenMP team */
+    int tf32;      /* its user's: 1 lets products on streams opened from now on round to TF32 */
     char name[64]; /* "NVIDIA H200", "host, 2 threads" */
 };
 
@@ -103,6 +114,12 @@ void event_close(struct event *e, struct device *d);
 void stream_record(struct stream *q, struct event *e);
 void stream_wait(struct stream *q, struct event *e);
 void event_sync(struct event *e, struct device *d);
+
+int stream_can_replay(const struct stream *q);
+enum status stream_capture_begin(struct stream *q);
+enum status stream_capture_end(struct stream *q, struct capture **out);
+void stream_replay(struct stream *q, struct capture *g);
+void capture_close(struct capture *g, struct device *d);
 
 #ifdef __cplusplus
 }

@@ -55,7 +55,9 @@ static enum status take_seat(struct run *run, struct crew *c) {
     settle_down(run, c);
     int number = run->devices.number[run->devices.of[w->rank]];
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
+    s->device->tf32 = run->set.tf32;
     TRY(stream_open(&w->q, s->device));
+    recorder_open(&s->recorder, w->q, run->set.graph);
     if (!run->devices.ops->host_memory) TRY(event_open(&s->passed, s->device));
     TRY(team_join(run->team, w->rank, w->q));
     TRY(run->task->ops->learner_open(

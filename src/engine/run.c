@@ -200,6 +200,7 @@ static void run_close(struct run *run) {
     team_close(run->team);
     for (int r = 0; r < TEAM_MOST; r++) {
         struct seat *s = &run->crew[r].seat;
+        recorder_close(&s->recorder);
         event_close(s->passed, s->device);
         stream_close(s->w.q);
         device_close(s->device);

@@ -16,7 +16,7 @@
 struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[512];
     int workers, seed, order, max_lag, ahead, steps, judge, threads, bind, keep;
-    int batchnorm, batchnorm_samples;
+    int batchnorm, batchnorm_samples, tf32, graph;
     float epochs, seconds, target, eval_every, save_every, watchdog;
 };
 extern const struct option run_options[];

@@ -26,6 +26,12 @@ const struct option run_options[] = {
     {"ahead", OPTION_INT, offsetof(struct run_settings, ahead), 8, 1, 1000,
         "rounds that the host may be ahead of a device before it waits and looks at the loss",
         NULL},
+    {"graph", OPTION_INT, offsetof(struct run_settings, graph), 1, 0, 1,
+        "1: on a GPU, gradient and step are recorded once and replayed; 0: launched kernel by "
+        "kernel",
+        NULL},
+    {"tf32", OPTION_INT, offsetof(struct run_settings, tf32), 0, 0, 1,
+        "1: a GPU may round what it multiplies to TF32, 10 bits behind the point: faster", NULL},
     {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 40, 0, 1e9,
         "stop after; an epoch is samples drawn by all over the set's size; 0: no limit", NULL},
     {"steps", OPTION_INT, offsetof(struct run_settings, steps), 0, 0, 2e9,

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "devices/device.h"
+#include "engine/recorder.h"
 #include "engine/schedule.h"
 #include "engine/team_waits.h"
 #include "nn/optimizer.h"
@@ -43,6 +44,7 @@ struct seat {
     struct step *steps;       /* (SEAT_STEPS), pinned: on their way */
     struct event *passed;     /* the learner's; NULL where work is done at once */
     struct range range;       /* of the last gradient */
+    struct recorder recorder; /* of gradient and step */
     double samples;           /* drawn by this worker, ever */
     double samples_told;      /* of those, what the run knows of */
     long steps_told;          /* of w.steps, the same */

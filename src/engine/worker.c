@@ -31,16 +31,42 @@ static void set_step(struct seat *s) {
     stream_copy(s->w.q, s->step, sent, sizeof *sent);
 }
 
+static struct range enqueue_grad(void *with) {
+    struct seat *s = with;
+    struct worker *w = &s->w;
+    struct vec point = optimizer_point(&s->optimizer, w->q, w->x);
+    struct range r = s->learner->task->ops->grad(s->learner, point, w->g, s->step);
+    optimizer_decay(&s->optimizer, w->q, w->g, point, r);
+    return r;
+}
+
+static struct range enqueue_step(void *with) {
+    struct seat *s = with;
+    optimizer_step(&s->optimizer, s->w.q, s->w.x, s->w.g, s->range, s->step);
+    return s->range;
+}
+
+static struct range enqueue_descent(void *with) {
+    struct seat *s = with;
+    return s->learner->task->ops->descend(s->learner, s->w.x, s->step);
+}
+
+/* A gradient with its batch: by `call`, which is one of those above, or by its recording. */
+static void take_gradient(
+    struct seat *s, enum recorded_call which, struct range (*call)(void *with)) {
+    struct learner *l = s->learner;
+    set_step(s);
+    struct recording_key key = {which, l->task->ops->feed(l), {0, 0}};
+    s->range = recorder_run(&s->recorder, key, call, s);
+    l->taken++;
+    s->samples += l->task->batch;
+}
+
 struct range worker_grad(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return s->range;
     pulse_begin(DOING_GRADIENT);
-    set_step(s);
-    struct vec point = optimizer_point(&s->optimizer, w->q, w->x);
-    s->range = s->learner->task->ops->grad(s->learner, point, w->g, s->step);
-    s->learner->taken++;
-    optimizer_decay(&s->optimizer, w->q, w->g, point, s->range);
-    s->samples += s->learner->task->batch;
+    take_gradient(s, RECORD_GRAD, enqueue_grad);
     pulse_end();
     return s->range;
 }
@@ -49,7 +75,7 @@ void worker_step(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return;
     pulse_begin(DOING_STEP);
-    optimizer_step(&s->optimizer, w->q, w->x, w->g, s->range, s->step);
+    recorder_run(&s->recorder, (struct recording_key){RECORD_STEP, 0, s->range}, enqueue_step, s);
     w->steps++;
     pulse_count(w->steps, w->round);
     pulse_end();
@@ -64,10 +90,7 @@ void worker_descend(struct worker *w) {
         return;
     }
     if (team_broken(w->team)) return;
-    set_step(s);
-    s->range = task->ops->descend(s->learner, w->x, s->step);
-    s->learner->taken++;
-    s->samples += task->batch;
+    take_gradient(s, RECORD_DESCEND, enqueue_descent);
     w->steps++;
 }
 

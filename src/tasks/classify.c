@@ -33,6 +33,15 @@ struct classify {
     struct feeder *feeder;
 };
 
+/* A batch where the kernels can read it. */
+struct staged {
+    const float *in; /* (B, h, w, c) */
+    const int *label;
+};
+
+/* Of a batch on the device: one may come while the other is read. */
+enum { PLACES = 2 };
+
 struct classifier { /* a learner */
     struct learner base;
     struct loader *loader;
@@ -40,14 +49,20 @@ struct classifier { /* a learner */
     struct net *net;
     struct arena arena;  /* the loader's batches */
     struct batch judge;  /* a batch of what is judged, pinned */
-    float *in;           /* (B, h, w, c), device */
-    int *label;          /* (B) */
+    struct staged fed;   /* what the next gradient is for */
+    float *in[PLACES];   /* (B, h, w, c), device */
+    int *label[PLACES];  /* (B) */
     float *dlogits;      /* (B, classes) */
     float *descent;      /* the same, times -rate */
     float *loss, *right; /* (B); (1) sums behind them */
     float *sums;         /* (2) */
     float *statistics;   /* (buffers) of one batch */
     struct losses losses;
+
+    /* Where the kernels cannot read the host's memory: batches travel on a stream of their own. */
+    struct stream *copies;
+    struct event *arrived;      /* of copies: the batch that was sent last */
+    struct event *left[PLACES]; /* of the base's stream: as it was when that place was fed last */
 };
 
 static const struct option data_options[] = {
@@ -188,13 +203,23 @@ static enum status open_loader(struct classifier *l, struct classify *t, uint64_
     return feeder_add(t->feeder, l->loader);
 }
 
+static enum status open_copies(struct classifier *l) {
+    struct device *d = l->base.q->device;
+    if (d->ops->host_memory) return STATUS_OK;
+    TRY(stream_open_for_copies(&l->copies, d));
+    for (int i = 0; i < PLACES; i++) TRY(event_open(&l->left[i], d));
+    return event_open(&l->arrived, d);
+}
+
 static enum status open_buffers(struct classifier *l, struct classify *t) {
     struct device *d = l->base.q->device;
     size_t B = (size_t)t->data.batch, size = shape_size(t->model->in);
     TRY(device_pinned(d, (void **)&l->judge.x, B * size * sizeof(float)));
     TRY(device_pinned(d, (void **)&l->judge.label, B * sizeof(int)));
-    TRY(device_alloc(d, (void **)&l->in, B * size * sizeof *l->in));
-    TRY(device_alloc(d, (void **)&l->label, B * sizeof *l->label));
+    for (int i = 0; i < PLACES && !d->ops->host_memory; i++) {
+        TRY(device_alloc(d, (void **)&l->in[i], B * size * sizeof **l->in));
+        TRY(device_alloc(d, (void **)&l->label[i], B * sizeof **l->label));
+    }
     size_t logits = B * (size_t)t->model->classes;
     TRY(device_alloc(d, (void **)&l->dlogits, logits * sizeof *l->dlogits));
     TRY(device_alloc(d, (void **)&l->descent, logits * sizeof *l->descent));
@@ -216,11 +241,22 @@ static enum status classify_learner_open(
     l->base = (struct learner){.task = base, .rank = rank, .q = q};
     TRY(open_loader(l, t, drawn));
     TRY(net_open(&l->net, t->model, q, t->data.batch, t->setup.seed, rank));
+    TRY(open_copies(l));
     return open_buffers(l, t);
 }
 
 static uint64_t classify_drawn(const struct learner *l) {
     return loader_drawn(((const struct classifier *)l)->loader);
+}
+
+/* A run that fails may end before its batches have come. An event's wait, because that leaves what
+ * the run says of its failure as it is. */
+static void close_copies(struct classifier *l) {
+    struct device *d = l->base.q->device;
+    if (l->arrived) event_sync(l->arrived, d);
+    for (int i = 0; i < PLACES; i++) event_close(l->left[i], d);
+    event_close(l->arrived, d);
+    stream_close(l->copies);
 }
 
 /* The feeder may still be filling this loader's batches: the task closes it first of all. */
@@ -230,25 +266,33 @@ static void classify_learner_close(struct learner *base) {
     struct classify *t = (struct classify *)base->task;
     feeder_close(t->feeder);
     t->feeder = NULL;
+    close_copies(l);
     loader_close(l->loader);
     net_close(l->net);
     arena_close(&l->arena);
     free(l);
 }
 
-/* The batch, where the kernels can read it: the host's need no copy. */
-struct staged {
-    const float *in;
-    const int *label;
-};
-
-static struct staged stage(struct classifier *l, const struct batch *b) {
-    struct stream *q = l->base.q;
+/* Has q copy the batch to a place of its device; the host's kernels read it where it is. */
+static struct staged stage(
+    struct classifier *l, struct stream *q, const struct batch *b, int place) {
     size_t size = shape_size(((struct classify *)l->base.task)->model->in);
     if (q->device->ops->host_memory) return (struct staged){b->x, b->label};
-    stream_copy(q, l->in, b->x, (size_t)b->n * size * sizeof *l->in);
-    stream_copy(q, l->label, b->label, (size_t)b->n * sizeof *l->label);
-    return (struct staged){l->in, l->label};
+    stream_copy(q, l->in[place], b->x, (size_t)b->n * size * sizeof **l->in);
+    stream_copy(q, l->label[place], b->label, (size_t)b->n * sizeof **l->label);
+    return (struct staged){l->in[place], l->label[place]};
+}
+
+/* The batch goes to the place that the gradient before the last one read: that one is done when
+ * the kernels' stream is where it was as the last was fed. So the copy runs beside the last. */
+static void send(struct classifier *l, const struct batch *b, int place) {
+    struct stream *q = l->base.q;
+    stream_record(q, l->left[place]);
+    stream_wait(l->copies, l->left[(place + 1) % PLACES]);
+    l->fed = stage(l, l->copies, b, place);
+    stream_record(l->copies, l->arrived);
+    stream_wait(q, l->arrived);
+    if (l->copies->failed != STATUS_OK) stream_fail(q, "%s", l->copies->why);
 }
 
 /* Batches that the device has copied go back to the loader. */
@@ -262,17 +306,28 @@ static const struct batch *draw(struct classifier *l) {
     return loader_next(l->loader, &base->waited);
 }
 
-/* Forward at x, then dlogits <- the gradient of the next batch's mean loss; returns its size. */
-static int learn_batch(struct classifier *l, struct vec x, const struct step *step) {
+static int classify_feed(struct learner *base) {
+    struct classifier *l = (struct classifier *)base;
+    int place = (int)(base->taken % PLACES);
+    losses_next(&l->losses);
+    const struct batch *b = draw(l);
+    if (!l->copies) {
+        l->fed = (struct staged){b->x, b->label};
+        return 0;
+    }
+    send(l, b, place);
+    return place;
+}
+
+/* Forward at x, then dlogits <- the gradient of the batch's mean loss. */
+static void learn_batch(struct classifier *l, struct vec x, const struct step *step) {
     const struct classify *t = (const struct classify *)l->base.task;
     struct stream *q = l->base.q;
-    const struct batch *b = draw(l);
-    struct staged at = stage(l, b);
-    const float *logits = net_forward(l->net, x, l->base.b, at.in, b->n, step);
-    q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, at.label, 1 / (float)b->n,
-        t->layers.smoothing, b->n, t->model->classes);
-    q->kernels->total(q, losses_next(&l->losses), l->loss, (size_t)b->n);
-    return b->n;
+    int B = t->data.batch;
+    const float *logits = net_forward(l->net, x, l->base.b, l->fed.in, B, step);
+    q->kernels->softmax_cross_entropy(q, l->loss, l->dlogits, logits, l->fed.label, 1 / (float)B,
+        t->layers.smoothing, B, t->model->classes);
+    q->kernels->total(q, l->losses.now, l->loss, (size_t)B);
 }
 
 static struct range classify_grad(
@@ -287,8 +342,9 @@ static struct range classify_grad(
 static struct range classify_descend(struct learner *base, struct vec x, const struct step *step) {
     struct classifier *l = (struct classifier *)base;
     struct stream *q = base->q;
-    size_t n = (size_t)learn_batch(l, x, step);
-    n *= (size_t)((const struct classify *)base->task)->model->classes;
+    const struct classify *t = (const struct classify *)base->task;
+    size_t n = (size_t)t->data.batch * (size_t)t->model->classes;
+    learn_batch(l, x, step);
     q->kernels->fill(q, l->descent, 0, n);
     q->kernels->sgd(q, l->descent, l->dlogits, step, n);
     net_backward(l->net, x, 1, l->descent, NULL);
@@ -306,7 +362,7 @@ static enum status judge_batch(struct classifier *l, struct vec x, struct score 
     struct stream *q = l->base.q;
     int n = l->judge.n;
     float sums[2] = {0, 0};
-    struct staged at = stage(l, &l->judge);
+    struct staged at = stage(l, q, &l->judge, 0);
     const float *logits = net_forward(l->net, x, l->base.b, at.in, n, NULL);
     q->kernels->softmax_cross_entropy(q, l->loss, NULL, logits, at.label, 1, 0, n, m->classes);
     q->kernels->right(q, l->right, logits, at.label, n, m->classes);
@@ -357,7 +413,7 @@ static enum status classify_statistics(
             dataset_sample(t->dataset, train, (int)statistics_pick(t, from + i), i, &l->judge);
         }
         l->judge.n = n;
-        net_statistics(l->net, x, one, stage(l, &l->judge).in, n);
+        net_statistics(l->net, x, one, stage(l, base->q, &l->judge, 0).in, n);
         vec_mix(base->q, base->b, 1, (float)n, one);
         TRY(stream_sync(base->q)); /* the next batch takes this one's room */
     }
@@ -379,6 +435,7 @@ const struct task_ops task_classify = {
     .learner_open = classify_learner_open,
     .drawn = classify_drawn,
     .learner_close = classify_learner_close,
+    .feed = classify_feed,
     .grad = classify_grad,
     .descend = classify_descend,
     .loss = classify_loss,

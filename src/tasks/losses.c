@@ -5,6 +5,7 @@
 enum status losses_open(struct losses *l, struct learner *learner) {
     struct device *d = learner->q->device;
     *l = (struct losses){.learner = learner};
+    TRY(device_alloc(d, (void **)&l->now, sizeof *l->now));
     TRY(device_alloc(d, (void **)&l->at, LOSSES_KEPT * sizeof *l->at));
     return device_pinned(d, (void **)&l->read, LOSSES_KEPT * sizeof *l->read);
 }
@@ -20,16 +21,24 @@ static void sum_kept(struct losses *l) {
     l->kept = 0;
 }
 
-float *losses_next(struct losses *l) {
+static void keep(struct losses *l) {
+    if (!l->fresh) return;
     if (l->kept == LOSSES_KEPT) {
         copy_kept(l);
         learner_wait(l->learner);
         sum_kept(l);
     }
-    return l->at + l->kept++;
+    stream_copy(l->learner->q, l->at + l->kept++, l->now, sizeof *l->now);
+}
+
+void losses_next(struct losses *l) {
+    keep(l);
+    l->fresh = 1;
 }
 
 enum status losses_mean(struct losses *l, double *mean) {
+    keep(l);
+    l->fresh = 0;
     copy_kept(l);
     TRY(stream_sync(l->learner->q));
     l->learner->reached = l->learner->taken;

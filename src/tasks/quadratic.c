@@ -144,14 +144,21 @@ static void draw_noise(struct bowl *l, const struct quadratic *t) {
     stream_copy(l->base.q, l->noise, drawn, n * sizeof *l->noise);
 }
 
+static int quadratic_feed(struct learner *base) {
+    struct bowl *l = (struct bowl *)base;
+    const struct quadratic *t = (const struct quadratic *)base->task;
+    losses_next(&l->losses);
+    if (t->sigma > 0) draw_noise(l, t);
+    return 0;
+}
+
 static struct range quadratic_grad(
     struct learner *base, struct vec x, struct vec g, const struct step *step) {
     struct bowl *l = (struct bowl *)base;
     const struct quadratic *t = (const struct quadratic *)base->task;
     (void)step;
-    if (t->sigma > 0) draw_noise(l, t);
     base->q->kernels->quadratic(
-        base->q, g.at, losses_next(&l->losses), x.at, l->h, l->target, l->noise, (size_t)t->n);
+        base->q, g.at, l->losses.now, x.at, l->h, l->target, l->noise, (size_t)t->n);
     return (struct range){0, (size_t)t->n};
 }
 
@@ -199,6 +206,7 @@ const struct task_ops task_quadratic = {
     .learner_open = quadratic_learner_open,
     .drawn = quadratic_drawn,
     .learner_close = quadratic_learner_close,
+    .feed = quadratic_feed,
     .grad = quadratic_grad,
     .loss = quadratic_loss,
     .evaluate = quadratic_evaluate,

@@ -89,11 +89,17 @@ struct task_ops {
     uint64_t (*drawn)(const struct learner *l);
     void (*learner_close)(struct learner *l);
 
-    /* g <- gradient of the mean loss of the next batch at x; returns the range it is for. step is
-     * in device memory. */
+    /* Before each gradient: draws what it is for and sends it to the device. Returns which of the
+     * task's places, counted from 0, it goes to: a gradient of the same place reads and writes the
+     * same addresses. */
+    int (*feed)(struct learner *l);
+
+    /* g <- gradient of the mean loss, at x, of the batch that was fed last; returns the range it is
+     * for. step is in device memory. Enqueues kernels on l->q and changes nothing on the host that
+     * a replay of them would miss. */
     struct range (*grad)(struct learner *l, struct vec x, struct vec g, const struct step *step);
 
-    /* Optional: grad and a step of plain descent without. x <- x - rate times that gradient, up to
+    /* Optional, as grad: grad and a step of plain descent without. x <- x - rate times that gradient, up to
      * rounding, without ever writing it down; returns the range it moved. */
     struct range (*descend)(struct learner *l, struct vec x, const struct step *step);
 
