@@ -156,7 +156,8 @@ Test(batchnorm, a_checkpoint_is_judged_with_its_own_statistics) {
     struct run_result result = train("batchnorm=recompute steps=20", &e);
     struct settings *set = settings_of("batchnorm=recompute");
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", result.path);
-    cr_assert(judge_checkpoint(path, set, tasks, &found) == STATUS_OK, "%s", fail_message());
+    cr_assert(
+        judge_checkpoint(path, set, tasks, devices, &found) == STATUS_OK, "%s", fail_message());
     cr_assert(found.score.samples == result.score.samples);
     float got = (float)(found.score.loss / found.score.samples);
     double want = result.score.loss / result.score.samples;

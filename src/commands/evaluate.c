@@ -5,6 +5,18 @@
 #include "engine/checkpoint.h"
 #include "engine/judge.h"
 
+/* It need not be judged where it was trained, that may be another machine: what was resolved there
+ * is as if nobody had said it. What the user says here counts. */
+static enum status forget_devices(struct settings *settings, int words, char **word) {
+    struct settings *said;
+    char everything[] = "run.devices=auto";
+    TRY(settings_open(&said));
+    enum status end = read_settings(said, words, word, 0);
+    int says = settings_has(said, "run", "devices");
+    settings_close(said);
+    return end == STATUS_OK && !says ? settings_read_argument(settings, everything) : end;
+}
+
 enum status command_evaluate(int words, char **word) {
     if (words < 1) {
         return fail(
@@ -16,8 +28,9 @@ enum status command_evaluate(int words, char **word) {
     TRY(settings_open(&settings));
     enum status end = checkpoint_config(word[0], &config);
     if (end == STATUS_OK) end = settings_read_text(settings, config, word[0]);
+    if (end == STATUS_OK) end = forget_devices(settings, words - 1, word + 1);
     if (end == STATUS_OK) end = read_settings(settings, words - 1, word + 1, 0);
-    if (end == STATUS_OK) end = judge_checkpoint(word[0], settings, tasks, &found);
+    if (end == STATUS_OK) end = judge_checkpoint(word[0], settings, tasks, devices, &found);
     if (end == STATUS_OK) {
         const struct score *score = &found.score;
         printf("%-20s %.0f\n", "samples", score->samples);

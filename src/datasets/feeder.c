@@ -95,11 +95,32 @@ enum status feeder_add(struct feeder *f, struct loader *l) {
     return STATUS_OK;
 }
 
-void feeder_close(struct feeder *f) {
-    if (!f) return;
+static void threads_stop(struct feeder *f) {
     atomic_store(&f->stop, 1);
     for (int i = 0; i < f->begun; i++) sem_post(&f->work);
-    for (int i = 0; i < f->begun; i++) pthread_join(f->thread[i], NULL);
+    for (; f->begun > 0; f->begun--) pthread_join(f->thread[f->begun - 1], NULL);
+    atomic_store(&f->stop, 0);
+}
+
+/* No thread runs meanwhile: none can be in the middle of a batch of it. Where they do not start
+ * again, workers fill their own. */
+void feeder_remove(struct feeder *f, struct loader *l) {
+    pthread_mutex_lock(&f->adding);
+    int count = atomic_load(&f->count), i = 0;
+    while (i < count && f->loaders[i] != l) i++;
+    if (i < count) {
+        threads_stop(f);
+        loader_notify(l, NULL);
+        f->loaders[i] = f->loaders[count - 1];
+        atomic_store(&f->count, count - 1);
+        (void)threads_start(f);
+    }
+    pthread_mutex_unlock(&f->adding);
+}
+
+void feeder_close(struct feeder *f) {
+    if (!f) return;
+    threads_stop(f);
     for (int i = 0; i < atomic_load(&f->count); i++) loader_notify(f->loaders[i], NULL);
     sem_destroy(&f->work);
     pthread_mutex_destroy(&f->adding);

@@ -97,6 +97,9 @@ enum status feeder_open(struct feeder **out, int threads);
 /* Any thread may add a loader, but not while another draws from that loader. */
 enum status feeder_add(struct feeder *f, struct loader *l);
 
+/* The loader is filled no more in the background. When no worker draws. */
+void feeder_remove(struct feeder *f, struct loader *l);
+
 /* Ends its threads; do this before the loaders close, and when no worker draws. The loaders can be
  * drawn from afterwards. */
 void feeder_close(struct feeder *f);

@@ -198,6 +198,10 @@ static enum status stream_prepare(struct device *d, struct cuda_stream *q, int k
     return kernels ? blas_open((struct cuda *)d, q) : STATUS_OK;
 }
 
+static size_t cuda_stream_bytes(const struct device *d) {
+    return ((const struct cuda *)d)->workspace + CUDA_SCRATCH;
+}
+
 static enum status cuda_stream_open(struct device *d, struct stream **out, int kernels) {
     struct cuda_stream *q = calloc(1, sizeof *q);
     if (!q) return fail(STATUS_FAILED, "no memory for a stream");
@@ -334,6 +338,7 @@ const struct device_ops device_cuda = {
     .free_bytes = cuda_free_bytes,
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
+    .stream_bytes = cuda_stream_bytes,
     .event_open = cuda_event_open,
     .event_close = cuda_event_close,
     .copy = cuda_copy,

@@ -53,6 +53,10 @@ struct device_ops {
      * waits are enqueued, so that no workspace is needed. */
     enum status (*stream_open)(struct device *d, struct stream **q, int kernels);
     void (*stream_close)(struct stream *q);
+
+    /* Optional: bytes of d's memory that a stream takes by itself, for its kernels. A kind without
+     * this has the machine's own memory, which nobody plans. */
+    size_t (*stream_bytes)(const struct device *d);
     enum status (*event_open)(struct device *d, struct event **e);
     void (*event_close)(struct event *e);
 

@@ -48,11 +48,18 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
     return stream_sync(w->q);
 }
 
-static enum status take_seat(struct run *run, struct crew *c) {
+void crew_place(struct run *run, int rank) {
+    struct crew *c = &run->crew[rank];
+    c->run = run;
+    c->seat.schedules = &run->schedules;
+    c->seat.w = (struct worker){
+        .team = run->team, .rank = rank, .size = run->set.workers, .seat = &c->seat};
+}
+
+enum status crew_sit(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
     struct worker *w = &s->w;
     const struct strategy_ops *ops = run->strategy->ops;
-    settle_down(run, c);
     int number = run->devices.number[run->devices.of[w->rank]];
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
     s->device->tf32 = run->set.tf32;
@@ -68,9 +75,31 @@ static enum status take_seat(struct run *run, struct crew *c) {
         w->mine = calloc(1, ops->local_size);
         if (!w->mine) return fail(STATUS_FAILED, "no memory for worker %d", w->rank);
     }
-    if (ops->join) TRY(ops->join(run->strategy, w));
-    if (run->numbers) TRY(state_restore(run, c));
-    return STATUS_OK;
+    return ops->join ? ops->join(run->strategy, w) : STATUS_OK;
+}
+
+static enum status take_seat(struct run *run, struct crew *c) {
+    settle_down(run, c);
+    TRY(crew_sit(run, c));
+    return run->numbers ? state_restore(run, c) : STATUS_OK;
+}
+
+void crew_close(struct run *run) {
+    for (int r = 0; r < TEAM_MOST; r++) {
+        struct seat *s = &run->crew[r].seat;
+        if (s->learner) run->task->ops->learner_close(s->learner);
+        free(s->w.mine);
+    }
+    if (run->strategy && run->strategy->ops->close) run->strategy->ops->close(run->strategy);
+    free(run->strategy);
+    team_close(run->team);
+    for (int r = 0; r < TEAM_MOST; r++) {
+        struct seat *s = &run->crew[r].seat;
+        recorder_close(&s->recorder);
+        event_close(s->passed, s->device);
+        stream_close(s->w.q);
+        device_close(s->device);
+    }
 }
 
 /* A loss this many times the first (or 1, if that was less) does not come back. */

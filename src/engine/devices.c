@@ -79,7 +79,12 @@ enum status devices_choose(
     struct devices *out, const struct device_ops *const *list, const char *text, int workers) {
     *out = (struct devices){0};
     const struct device_ops *whole = kind_find(list, text, strlen(text));
-    if (!strcmp(text, "auto")) whole = kind_best(list);
+    if (!strcmp(text, "auto")) {
+        whole = kind_best(list);
+        if (whole != *list && (*list)->count() == 0) {
+            snprintf(out->instead, sizeof out->instead, "%s", fail_message());
+        }
+    }
     TRY(whole ? take_kind(out, whole) : read_numbers(out, list, text));
     if (out->count > workers) out->count = workers;
     for (int r = 0; r < workers; r++) out->of[r] = (int)((long)r * out->count / workers);
@@ -93,6 +98,35 @@ void devices_group(const struct devices *d, const struct place *places, int work
         where[r] = d->count > 1 ? d->of[r] : places[r].node;
         while (where[first] != where[r]) first++;
         group[r] = first < r ? group[first] : groups++;
+    }
+}
+
+/* Devices whose numbers follow one another are told by the first and the last. */
+static size_t describe_list(const struct devices *d, char *text, size_t n) {
+    const char *kind = d->ops->kind;
+    int row = d->count > 2;
+    for (int i = 1; i < d->count; i++) row = row && d->number[i] == d->number[i - 1] + 1;
+    if (row) {
+        return (size_t)snprintf(
+            text, n, "%s:%d to %s:%d", kind, d->number[0], kind, d->number[d->count - 1]);
+    }
+    size_t at = 0;
+    for (int i = 0; i < d->count && at < n; i++) {
+        at += (size_t)snprintf(text + at, n - at, "%s%s:%d", i ? ", " : "", kind, d->number[i]);
+    }
+    return at;
+}
+
+void devices_describe(const struct devices *d, int workers, char *text, size_t n) {
+    int least = workers / d->count, even = workers % d->count == 0;
+    size_t at = (size_t)snprintf(text, n, "%d worker%s on ", workers, workers == 1 ? "" : "s");
+    at += describe_list(d, text + at, n - at);
+    if (at < n && *d->name) at += (size_t)snprintf(text + at, n - at, " (%s)", d->name);
+    if (at >= n || d->count == 1) return;
+    if (even) {
+        snprintf(text + at, n - at, ", %d on each", least);
+    } else {
+        snprintf(text + at, n - at, ", %d or %d on each", least, least + 1);
     }
 }
 

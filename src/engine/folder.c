@@ -133,6 +133,8 @@ static char *summary_text(const struct run *run) {
         {"waiting", r->waiting},
         {"loading", r->loading},
         {"bytes", r->bytes},
+        {"device_bytes", r->device_bytes},
+        {"pinned_bytes", r->pinned_bytes},
     };
     cJSON *top = cJSON_CreateObject();
     int whole = cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name) &&

@@ -9,8 +9,10 @@ struct judgment {
     int has_accuracy;
 };
 
-/* Opens the task that the settings name, with the checkpoint's weights, on all cores of the host. */
+/* Opens the task that the settings name, with the checkpoint's weights, on the first of the devices
+ * that run.devices means in the list, or all cores of the host. */
 enum status judge_checkpoint(const char *path, const struct settings *settings,
-    const struct task_ops *const *kinds, struct judgment *out);
+    const struct task_ops *const *kinds, const struct device_ops *const *list,
+    struct judgment *out);
 
 #endif

@@ -94,6 +94,11 @@ static enum status open_team(struct run *run) {
     return team_open(&run->team, &set);
 }
 
+enum status run_open_team(struct run *run, const struct strategy_ops *strategy) {
+    TRY(open_team(run));
+    return open_strategy(run, strategy);
+}
+
 static enum status run_open(struct run *run) {
     const struct settings *user = run->setup->settings;
     const struct task_ops *task;
@@ -111,10 +116,12 @@ static enum status run_open(struct run *run) {
     TRY(plan_places(run->machine, run->set.workers, run->set.threads, run->place));
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
     TRY(open_task(run, task));
-    TRY(open_team(run));
+    TRY(budget_plan(&run->budget, run, strategy));
+    run->result.device_bytes = (double)budget_total(&run->budget);
+    run->result.pinned_bytes = (double)run->budget.pinned;
+    TRY(run_open_team(run, strategy));
     run->pulse = arena_take(&run->arena, (size_t)run->set.workers * sizeof *run->pulse);
     if (!run->pulse) return fail(STATUS_FAILED, "no memory for %d workers", run->set.workers);
-    TRY(open_strategy(run, strategy));
     run->next_evaluation = (double)run->set.eval_every * run->task->epoch;
     run->best = -DBL_MAX;
     run->metrics.quiet = run->setup->quiet;
@@ -122,12 +129,18 @@ static enum status run_open(struct run *run) {
 }
 
 static void say_what(const struct run *run) {
-    char machine[128], task[512] = "";
-    topology_describe(run->machine, machine, sizeof machine);
+    char machine[128], who[640], task[512] = "";
+    if (run->devices.ops->host_memory) {
+        topology_describe(run->machine, machine, sizeof machine);
+        snprintf(who, sizeof who, "%d workers of %d thread%s on %s", run->set.workers,
+            run->place[0].threads, run->place[0].threads == 1 ? "" : "s", machine);
+    } else {
+        devices_describe(&run->devices, run->set.workers, who, sizeof who);
+    }
+    if (*run->devices.instead) log_info("computing on the host: %s", run->devices.instead);
     if (run->task->ops->describe) run->task->ops->describe(run->task, task, sizeof task);
     log_info("%s", task);
-    log_info("%s, %d workers of %d thread%s on %s, %s order, max_lag %d", run->set.strategy,
-        run->set.workers, run->place[0].threads, run->place[0].threads == 1 ? "" : "s", machine,
+    log_info("%s, %s, %s order, max_lag %d", run->set.strategy, who,
         run->set.order == ORDER_FIXED ? "fixed" : "free", run->set.max_lag);
     const struct strategy_ops *ops = run->strategy->ops;
     if (ops->describe) {
@@ -140,10 +153,7 @@ static void say_what(const struct run *run) {
 static enum status start_workers(struct run *run) {
     for (int r = 0; r < run->set.workers; r++) {
         struct crew *c = &run->crew[r];
-        c->run = run;
-        c->seat.schedules = &run->schedules;
-        c->seat.w = (struct worker){
-            .team = run->team, .rank = r, .size = run->set.workers, .seat = &c->seat};
+        crew_place(run, r);
         c->started = pthread_create(&c->thread, NULL, crew_work, c) == 0;
         if (c->started) continue;
         team_break(run->team, r);
@@ -189,22 +199,9 @@ static enum status verdict(const struct run *run) {
 }
 
 static void run_close(struct run *run) {
-    for (int r = 0; r < TEAM_MOST; r++) {
-        struct seat *s = &run->crew[r].seat;
-        if (s->learner) run->task->ops->learner_close(s->learner);
-        free(s->w.mine);
-    }
-    if (run->strategy && run->strategy->ops->close) run->strategy->ops->close(run->strategy);
-    free(run->strategy);
+    crew_close(run);
     safetensors_close(&run->state);
-    team_close(run->team);
-    for (int r = 0; r < TEAM_MOST; r++) {
-        struct seat *s = &run->crew[r].seat;
-        recorder_close(&s->recorder);
-        event_close(s->passed, s->device);
-        stream_close(s->w.q);
-        device_close(s->device);
-    }
+    budget_close(&run->budget);
     task_close(run->task);
     schedules_close(&run->schedules);
     topology_close(run->machine);

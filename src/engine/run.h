@@ -52,9 +52,11 @@ struct run_result {
     double seconds;         /* the training clock: evaluations are not in it */
     double computing, exchanging, waiting, loading; /* seconds, mean over workers */
     double bytes;                                   /* exchanged, over all workers */
-    long steps;                                     /* over all workers */
-    float rate;                                     /* in force at the end */
-    char path[400];                                 /* of the run's folder; "" when quiet */
+    double device_bytes; /* that all workers together take of their devices; 0: the host's */
+    double pinned_bytes; /* page-locked for them on the host */
+    long steps;          /* over all workers */
+    float rate;          /* in force at the end */
+    char path[400];      /* of the run's folder; "" when quiet */
 };
 
 enum status run_train(const struct run_setup *setup, struct run_result *out);

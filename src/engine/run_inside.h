@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/safetensors.h"
+#include "engine/budget.h"
 #include "engine/devices.h"
 #include "engine/metrics.h"
 #include "engine/run.h"
@@ -39,6 +40,7 @@ struct run {
     struct optimizer_settings optimizer;
     struct machine *machine;
     struct devices devices;
+    struct budget budget;
     struct place place[TEAM_MOST];
     int group[TEAM_MOST]; /* who sits together, for team_group */
     struct task *task;
@@ -73,6 +75,15 @@ struct run {
     const char *numbers;
     struct run_result result;
 };
+
+/* Its team, and its strategy with what workers share. */
+enum status run_open_team(struct run *run, const struct strategy_ops *strategy);
+
+/* A worker's place in the team; and its seat: all the memory that it takes, on the thread that will
+ * use it. crew_close closes all seats, and the team and the strategy with them. */
+void crew_place(struct run *run, int rank);
+enum status crew_sit(struct run *run, struct crew *c);
+void crew_close(struct run *run);
 
 /* A worker's thread, from its seat to the run's end; arg is its struct crew. */
 void *crew_work(void *arg);

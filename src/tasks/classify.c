@@ -259,13 +259,12 @@ static void close_copies(struct classifier *l) {
     stream_close(l->copies);
 }
 
-/* The feeder may still be filling this loader's batches: the task closes it first of all. */
+/* The feeder may still be filling this loader's batches. */
 static void classify_learner_close(struct learner *base) {
     struct classifier *l = (struct classifier *)base;
     if (!l) return;
     struct classify *t = (struct classify *)base->task;
-    feeder_close(t->feeder);
-    t->feeder = NULL;
+    if (l->loader) feeder_remove(t->feeder, l->loader);
     close_copies(l);
     loader_close(l->loader);
     net_close(l->net);
