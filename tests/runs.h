@@ -60,10 +60,11 @@ static struct seen *runs_seen;
 static struct strategy_ops runs_spy[RUNS_MOST];
 static const struct strategy_ops *runs_real[RUNS_MOST];
 
-static inline float *runs_copy(float *old, struct vec v) {
+static inline float *runs_copy(struct stream *q, float *old, struct vec v) {
     float *to = realloc(old, (v.n ? v.n : 1) * sizeof *to);
     if (!to) abort();
-    memcpy(to, v.at, v.n * sizeof *to);
+    stream_copy(q, to, v.at, v.n * sizeof *to);
+    if (stream_sync(q) != STATUS_OK) stream_fail(q, "%s", fail_message());
     return to;
 }
 
@@ -79,7 +80,7 @@ static inline struct vec runs_judged(struct strategy *s, struct worker *w) {
     struct vec v = runs_answer(s, w);
     const struct watch *watch = runs_seen->watch;
     if (watch && watch->judged) watch->judged(watch->with, w, v);
-    runs_seen->answer[w->rank] = runs_copy(runs_seen->answer[w->rank], v);
+    runs_seen->answer[w->rank] = runs_copy(w->q, runs_seen->answer[w->rank], v);
     return v;
 }
 
@@ -96,7 +97,7 @@ static inline enum status runs_round(struct strategy *s, struct worker *w) {
 
 static inline void runs_finished(void *with, const struct worker *w) {
     struct seen *seen = with;
-    seen->x[w->rank] = runs_copy(NULL, w->x);
+    seen->x[w->rank] = runs_copy(w->q, NULL, w->x);
     seen->rounds[w->rank] = w->round;
     seen->steps[w->rank] = w->steps;
     if (w->rank == 0) {

@@ -124,8 +124,8 @@ struct sums {
 static void keep_mean(void *with, const struct worker *w, struct vec answer) {
     struct sums *s = with;
     if (w->rank != 1 || s->looks >= LOOKS) return;
-    s->mean[s->looks] = runs_copy(NULL, answer);
-    s->own[s->looks++] = runs_copy(NULL, w->x);
+    s->mean[s->looks] = runs_copy(w->q, NULL, answer);
+    s->own[s->looks++] = runs_copy(w->q, NULL, w->x);
 }
 
 /* Workers come to about their targets, deviation 10, in ten steps; from the first evaluation on the

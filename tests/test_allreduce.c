@@ -107,7 +107,7 @@ struct moment {
 static void keep_moment(void *with, const struct worker *w, struct vec answer) {
     struct moment *m = with;
     (void)answer;
-    if (w->steps == 20) m->x[w->rank] = runs_copy(m->x[w->rank], w->x);
+    if (w->steps == 20) m->x[w->rank] = runs_copy(w->q, m->x[w->rank], w->x);
 }
 
 static void run_moment(struct moment *m, int p, int n, const char *how) {

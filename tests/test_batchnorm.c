@@ -16,8 +16,8 @@ struct ends {
 
 static void look(void *with, const struct worker *w) {
     struct ends *e = with;
-    e->x[w->rank] = runs_copy(NULL, w->x);
-    e->b[w->rank] = runs_copy(NULL, w->b);
+    e->x[w->rank] = runs_copy(w->q, NULL, w->x);
+    e->b[w->rank] = runs_copy(w->q, NULL, w->b);
     if (w->rank != 0) return;
     e->n = w->x.n;
     e->buffers = w->b.n;

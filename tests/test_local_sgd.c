@@ -353,7 +353,7 @@ static struct range spied_grad(
     struct learner *l, struct vec x, struct vec g, const struct step *step) {
     int t = gradients[l->rank]++;
     if (t % DRIFT_H == DRIFT_H - 1) {
-        drifted[l->rank][t / DRIFT_H] = runs_copy(drifted[l->rank][t / DRIFT_H], x);
+        drifted[l->rank][t / DRIFT_H] = runs_copy(l->q, drifted[l->rank][t / DRIFT_H], x);
     }
     return task_find(tasks, "quadratic")->grad(l, x, g, step);
 }

@@ -70,9 +70,10 @@ struct bias_term {
 };
 
 struct bias_finish {
-    float *db, beta;
+    float *db;
+    double beta; /* a float */
     __device__ void operator()(unsigned j, float2 sum) const {
-        db[j] = beta == 0 ? sum.x : beta * db[j] + sum.x;
+        db[j] = beta == 0 ? sum.x : (float)beta * db[j] + sum.x;
     }
 };
 

@@ -18,8 +18,9 @@ struct mean_term {
 };
 
 struct mean_finish {
-    float *mean, rows;
-    __device__ void operator()(unsigned j, float2 sum) const { mean[j] = sum.x / rows; }
+    float *mean;
+    size_t rows;
+    __device__ void operator()(unsigned j, float2 sum) const { mean[j] = sum.x / (float)rows; }
 };
 
 struct var_term {
@@ -31,19 +32,20 @@ struct var_term {
 };
 
 struct var_finish {
-    float *mean, *var, rows;
+    float *mean, *var;
+    size_t rows;
     __device__ void operator()(unsigned j, float2 sum) const {
-        float rest = sum.x / rows;
+        float rest = sum.x / (float)rows;
         mean[j] = mean[j] + rest;
-        var[j] = sum.y / rows - rest * rest;
+        var[j] = sum.y / (float)rows - rest * rest;
     }
 };
 
 void cuda_batchnorm_statistics(
     struct stream *q, float *mean, float *var, const float *x, size_t rows, int c) {
     if (rows == 0) return;
-    columns_sum(q, rows, c, mean_term{x}, mean_finish{mean, (float)rows});
-    columns_sum(q, rows, c, var_term{x, mean}, var_finish{mean, var, (float)rows});
+    columns_sum(q, rows, c, mean_term{x}, mean_finish{mean, rows});
+    columns_sum(q, rows, c, var_term{x, mean}, var_finish{mean, var, rows});
 }
 
 static __global__ void forward_kernel(struct columns s, float *__restrict__ y,
@@ -75,10 +77,10 @@ struct grad_term {
 struct grad_finish {
     float *dweight, *dbias;
     const float *var;
-    float eps;
+    double eps; /* a float */
     __device__ void operator()(unsigned j, float2 sum) const {
         dbias[j] = sum.x;
-        dweight[j] = sum.y / sqrtf(var[j] + eps);
+        dweight[j] = sum.y / sqrtf(var[j] + (float)eps);
     }
 };
 

@@ -12,12 +12,12 @@
 
 struct columns {
     size_t rows, slice; /* rows of a slice */
-    unsigned c, slices, tiles;
+    unsigned c, slices, tiles, unused;
 };
 
 /* `rows_each` is how many rows a thread should have, `most` how many blocks there may be. */
 static inline struct columns columns_of(size_t rows, int c, unsigned rows_each, size_t most) {
-    struct columns s = {rows, 0, (unsigned)c, 1, ((unsigned)c + THREADS - 1) / THREADS};
+    struct columns s = {rows, 0, (unsigned)c, 1, ((unsigned)c + THREADS - 1) / THREADS, 0};
     size_t abreast = s.c < THREADS ? THREADS / s.c : 1, wanted = rows / (abreast * rows_each);
     size_t slices = s.tiles < most ? most / s.tiles : 1;
     if (wanted < slices) slices = wanted;
@@ -62,6 +62,9 @@ static inline __device__ struct column_share column_share_of(struct columns s) {
 
 /* Blocks whose sums, two floats a column, have room in the scratch: 512 of 256 columns. */
 enum { SUMS_MOST = CUDA_SCRATCH / (2 * sizeof(float) * THREADS) };
+
+/* Terms and finishes have no padding: whoever looks for addresses among the arguments would find
+ * leftovers there. */
 
 /* Sums of term(i, j) over a slice's elements i of column j: to part (c, slices), or where there
  * is one slice, to finish(j, sums). */
