@@ -43,6 +43,9 @@ has_dnnl := $(if $(has_openmp),$(call want,DNNL,$(call have,dnnl.h,dnnl_version(
 has_cblas := $(if $(has_dnnl),,$(call want,CBLAS,$(call have,cblas.h,cblas_sdot,-lopenblas)))
 has_lapack := $(call want,LAPACK,$(call have,lapacke.h,LAPACKE_dgeev,-llapacke))
 has_zlib := $(call want,ZLIB,$(call have,zlib.h,zlibVersion(),-lz))
+# Headers only: what they call is in the tool that loads itself.
+NVTX_FLAGS := -isystem $(CUDA_HOME)/include/nvtx3
+has_nvtx := $(call want,NVTX,$(call have,nvToolsExt.h,nvtxRangePop(),$(NVTX_FLAGS)))
 has_inih := $(call have,ini.h,ini_parse_stream,-linih)
 has_cjson := $(call have,cjson/cJSON.h,cJSON_Version(),-lcjson)
 has_criterion := $(call have,criterion/criterion.h,criterion_initialize(),-lcriterion)
@@ -60,7 +63,7 @@ CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
           $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) \
           $(if $(SIM),-DHAVE_CUDA -Itests/cudasim/include) $(if $(has_cuda),-DHAVE_CUDA $(CUDA_FLAGS)) \
-          $(if $(DEBUG),-DDEBUG)
+          $(if $(has_nvtx),-DHAVE_NVTX $(NVTX_FLAGS)) $(if $(DEBUG),-DDEBUG)
 LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
           $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson \
           $(if $(SIM),-lstdc++) $(if $(has_cuda),$(CUDA_LIBS)) -lm
@@ -120,8 +123,10 @@ $(BUILD)/tests/readme_strategy.c: README.md
 	@sed -n '/^```c$$/,/^```$$/{/^```/d;p}' $< >$@
 $(BUILD)/tests/failing: THISINC := -DFAILING='"$(abspath $(BUILD))/tests/failing.so"'
 $(BUILD)/tests/failing: $(BUILD)/tests/failing.so
-# Without a sanitizer: it is loaded into programs that come before theirs.
-$(BUILD)/tests/failing.so: tests/failing.c $(BUILD)/flags
+$(BUILD)/tests/ranges: THISINC := -DLISTENER='"$(abspath $(BUILD))/tests/listener.so"'
+$(BUILD)/tests/ranges: $(BUILD)/tests/listener.so
+# Without a sanitizer: they are loaded into programs that come before theirs.
+$(BUILD)/tests/%.so: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(QUIET)$(CC) $(filter-out -fsanitize%,$(CFLAGS)) -Wno-pedantic -shared -fPIC $< -ldl -o $@
 $(BUILD)/perf/%: perf/%.c $(LIB)
@@ -148,8 +153,9 @@ install: $(BUILD)/huddle ## huddle and the digits to PREFIX, /usr/local; DESTDIR
 test: ## install what is missing, build, run every test
 	@$(MAKE) deps FOR=test
 	@$(MAKE) all run-tests
-run-tests: $(BUILD)/huddle $(TESTS)
-	@set -e; for t in $(TESTS); do echo "$$t"; HUDDLE=$(BUILD)/huddle $$t --jobs 2 --short-filename $(T); done
+CHOSEN = $(filter-out $(BUT:%=$(BUILD)/tests/%),$(TESTS))
+run-tests: $(BUILD)/huddle $(CHOSEN)
+	@set -e; for t in $(CHOSEN); do echo "$$t"; HUDDLE=$(BUILD)/huddle $$t --jobs 2 --short-filename $(T); done
 # SHORT=1 leaves the sanitizers what they are for: memory where bytes of others are read and where
 # nets keep theirs, races where workers meet.
 READ_BYTES := idx cifar10 dataset loader options safetensors checkpoint fuzz model
@@ -160,10 +166,14 @@ asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer; SHORT=
 	@$(MAKE) run-asan BUILD=$(BUILD)/asan CUDA=0 DEBUG=1 \
 	  SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
 SEED := $(or $(SEED),$(strip $(shell od -An -N2 -tu2 /dev/urandom)))
-sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws
+# These go through thousands of steps of a few numbers, each of which the simulation hands from thread
+# to thread, or make a program stop hundreds of times. Every strategy goes through any_devices anyway.
+LONG := adpsgd allreduce downpour dpsgd easgd easgd_tree failing faults gossip huddle late local_sgd \
+  mdownpour outer resume stability
+sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws; FULL=1: the long ones too
 	@echo 'simulated CUDA: make sim SEED=$(SEED)'
 	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(SEED) CUDASIM_LEAKS=2 \
-	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim
+	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim BUT='$(if $(FULL),,$(LONG))'
 tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and OpenMP; SHORT=1: some
 	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
 	  TESTINC=-Itests/plain TESTLIB=
@@ -226,6 +236,7 @@ config: ## what was found
 	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
 	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \
 	  LAPACK '$(if $(has_lapack),yes,no: no huddle stability)' \
+	  NVTX '$(if $(has_nvtx),yes,no: tools that draw time see no names)' \
 	  ZLIB '$(if $(has_zlib),yes,no: .gz files cannot be read)' \
 	  inih '$(if $(has_inih),yes,MISSING)' cJSON '$(if $(has_cjson),yes,MISSING)' \
 	  Criterion '$(if $(has_criterion),yes,no: make test needs it)'

@@ -124,3 +124,55 @@ Test(devices, no_more_are_named_than_a_team_has_workers) {
     for (int i = 0; i < TEAM_MOST; i++) strcat(text, ",cuda:1");
     cr_assert(devices_choose(&d, with_gpus, text, 4) == STATUS_BAD_CONFIG);
 }
+
+/* ---- in words --------------------------------------------------------------------------------- */
+
+static void check_described(const char *text, int workers, const char *expected) {
+    struct devices d;
+    char said[256];
+    choose(&d, text, workers);
+    snprintf(d.name, sizeof d.name, "NVIDIA H200");
+    devices_describe(&d, workers, said, sizeof said);
+    cr_assert(strcmp(said, expected) == 0, "%s", said);
+}
+
+Test(devices, are_told_with_their_name_and_how_many_sit_on_each) {
+    check_described("cuda:0", 1, "1 worker on cuda:0 (NVIDIA H200)");
+    check_described("cuda:3", 4, "4 workers on cuda:3 (NVIDIA H200)");
+    check_described("cuda", 10, "10 workers on cuda:0 to cuda:4 (NVIDIA H200), 2 on each");
+    check_described("cuda", 4, "4 workers on cuda:0 to cuda:3 (NVIDIA H200), 1 on each");
+    check_described("cuda", 7, "7 workers on cuda:0 to cuda:4 (NVIDIA H200), 1 or 2 on each");
+    check_described("cuda:0,cuda:1", 4, "4 workers on cuda:0, cuda:1 (NVIDIA H200), 2 on each");
+    check_described(
+        "cuda:0,cuda:2,cuda:3", 6, "6 workers on cuda:0, cuda:2, cuda:3 (NVIDIA H200), 2 on each");
+    check_described(
+        "cuda:0,cuda:0,cuda:0", 3, "3 workers on cuda:0, cuda:0, cuda:0 (NVIDIA H200), 1 on each");
+}
+
+Test(devices, a_text_that_is_too_long_is_cut) {
+    struct devices d;
+    char said[24];
+    choose(&d, "cuda:0,cuda:2,cuda:4,cuda:1", 8);
+    snprintf(d.name, sizeof d.name, "NVIDIA H200");
+    for (size_t n = 1; n <= sizeof said; n++) {
+        memset(said, '?', sizeof said);
+        devices_describe(&d, 8, said, n);
+        cr_assert(strlen(said) == n - 1 && !strncmp(said, "8 workers on cuda:0, cuda:2", n - 1));
+    }
+}
+
+static int none_for_a_reason(void) {
+    fail_remember("the driver is older than this program");
+    return 0;
+}
+
+Test(devices, auto_that_passes_a_kind_over_knows_why) {
+    static const struct device_ops old = {.kind = "cuda", .count = none_for_a_reason};
+    static const struct device_ops *const list[] = {&old, &cores, NULL};
+    struct devices d;
+    cr_assert(devices_choose(&d, list, "auto", 2) == STATUS_OK && d.ops == &cores);
+    cr_assert(strcmp(d.instead, "the driver is older than this program") == 0, "%s", d.instead);
+    cr_assert(devices_choose(&d, list, "host", 2) == STATUS_OK && !*d.instead);
+    choose(&d, "auto", 2);
+    cr_assert(!*d.instead);
+}

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "devices/device.h"
 #include "program.h"
 
 static void open_all(void) {
@@ -692,4 +693,55 @@ Test(huddle, two_workers_learn_mnist) {
         "epochs=1", "schedule.rate=0.2");
     double accuracy = summary_number("runs/a", "accuracy");
     cr_assert(accuracy >= 0.95 && accuracy <= 1, "accuracy %g", accuracy);
+}
+
+/* ---- devices ---------------------------------------------------------------------------------- */
+
+static int times_in(const char *text, const char *what) {
+    int n = 0;
+    for (; (text = strstr(text, what)); text++) n++;
+    return n;
+}
+
+/* Of a simulated CUDA there are none where it is told so; the real one has none without a driver. */
+Test(huddle, without_a_gpu_a_build_for_cuda_computes_on_the_host_and_says_so_once) {
+    setenv("CUDASIM_DEVICES", "0", 1);
+    if (devices[0] == &device_host) cr_skip_test("built without CUDA");
+    if (devices[0]->count() > 0) cr_skip_test("there is a GPU");
+    struct program p = program("train", "folder=@/runs", "steps=2", "model.layers=dense 10");
+    cr_assert(p.code == 0, "%s", p.err);
+    cr_assert(times_in(p.err, "computing on the host: ") == 1, "%s", p.err);
+    cr_assert(times_in(p.err, "cuda") > 0 && times_in(p.err, "thread") > 0, "%s", p.err);
+    program_close(&p);
+    p = program("train", "folder=@/runs", "steps=2", "model.layers=dense 10", "devices=host");
+    cr_assert(p.code == 0 && times_in(p.err, "computing on the host") == 0, "%s", p.err);
+    program_close(&p);
+    p = program("train", "folder=@/runs", "steps=2", "devices=cuda");
+    cr_assert(p.code == 4, "%s", p.err);
+    program_close(&p);
+    p = program("evaluate", "@/runs/easgd-1/checkpoint.safetensors");
+    cr_assert(p.code == 0 && strstr(p.out, "accuracy"), "%s", p.err);
+    program_close(&p);
+}
+
+/* What config.ini says is where it was trained; who judges says where he does, or nothing. */
+Test(huddle, weights_are_judged_on_any_device_alike) {
+    static const char *const where[] = {"devices=auto", "devices=host", "seed=1"};
+    struct program p = program("train", "folder=@/runs", "steps=20", "model.layers=dense 10");
+    cr_assert(p.code == 0, "%s", p.err);
+    program_close(&p);
+    char *first = NULL;
+    for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
+        p = program("evaluate", "@/runs/easgd-1/checkpoint.safetensors", where[i]);
+        cr_assert(p.code == 0, "%s", p.err);
+        char *at = strstr(p.out, "accuracy");
+        cr_assert(at != NULL);
+        if (first) cr_assert(strcmp(first, at) == 0, "%s: %s, not %s", where[i], at, first);
+        if (!first) first = strdup(at);
+        program_close(&p);
+    }
+    free(first);
+    p = program("evaluate", "@/runs/easgd-1/checkpoint.safetensors", "devices=cuda:99");
+    cr_assert(p.code == 4 || p.code == 2, "exit %d: %s", p.code, p.err);
+    program_close(&p);
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/ranges.h"
+
 static enum log_level shown = LOG_INFO;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int progress_on; /* guarded by lock: a progress line is on the screen */
@@ -20,6 +22,7 @@ void log_name(const char *format, ...) {
     vsnprintf(name, sizeof name, format, ap);
     va_end(ap);
     pthread_setname_np(pthread_self(), name);
+    range_name_thread(name);
 }
 
 int log_is_terminal(void) { return isatty(STDERR_FILENO); }

@@ -2,9 +2,29 @@
 
 #include <stddef.h>
 
+#include "base/ranges.h"
 #include "base/status.h"
 
 static _Thread_local struct pulse *mine;
+
+/* What tools draw a call as; those without a name are seen by what is in them. */
+static const char *const range_names[DOINGS] = {
+    [DOING_ROUND] = "round",
+    [DOING_GRADIENT] = "gradient",
+    [DOING_BATCH] = "data",
+    [DOING_STEP] = "step",
+    [DOING_SUM] = "exchange",
+    [DOING_EXCHANGE] = "exchange",
+    [DOING_ANSWER] = "evaluation",
+    [DOING_JUDGE] = "evaluation",
+    [DOING_SAVE] = "save",
+    [DOING_DEVICE] = "wait",
+    [DOING_MEET] = "wait",
+    [DOING_PART] = "wait",
+    [DOING_TURN] = "wait",
+    [DOING_LOCK] = "wait",
+    [DOING_ROUND_END] = "wait",
+};
 
 void pulse_attach(struct pulse *p) { mine = p; }
 
@@ -23,6 +43,7 @@ static void now_doing(enum doing doing) {
 void pulse_begin(enum doing doing) {
     if (!mine) return;
     ASSERT(mine->depth < PULSE_DEPTH);
+    if (range_names[doing]) range_begin(range_names[doing]);
     mine->outer[mine->depth++] =
         (enum doing)atomic_load_explicit(&mine->doing, memory_order_relaxed);
     now_doing(doing);
@@ -38,6 +59,7 @@ void pulse_begin_with(enum doing doing, const char *name, const atomic_int *hold
 void pulse_end(void) {
     if (!mine) return;
     ASSERT(mine->depth > 0);
+    if (range_names[atomic_load_explicit(&mine->doing, memory_order_relaxed)]) range_end();
     now_doing(mine->outer[--mine->depth]);
 }
 
@@ -48,6 +70,7 @@ void pulse_count(long steps, long rounds) {
 }
 
 void pulse_stop(void) {
+    while (mine && mine->depth > 0) pulse_end(); /* of what did not end well */
     if (mine) atomic_store_explicit(&mine->doing, DOING_ENDED, memory_order_release);
     mine = NULL;
 }

@@ -90,8 +90,11 @@ void worker_descend(struct worker *w) {
         return;
     }
     if (team_broken(w->team)) return;
+    pulse_begin(DOING_STEP);
     take_gradient(s, RECORD_DESCEND, enqueue_descent);
     w->steps++;
+    pulse_count(w->steps, w->round);
+    pulse_end();
 }
 
 enum status worker_vec(
