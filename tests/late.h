@@ -224,6 +224,22 @@ static inline enum status late_use(struct device *d) {
     return STATUS_OK;
 }
 
+static inline struct peer_claim late_peer_claim(int from, int to) {
+    (void)from;
+    (void)to;
+    return (struct peer_claim){.reaches = 1};
+}
+
+static inline enum status late_peer_enable(struct device *d, int to) {
+    (void)to;
+    return late_use(d);
+}
+
+static inline void late_peer_disable(struct device *d, int to) {
+    (void)d;
+    (void)to;
+}
+
 static inline enum status late_free_bytes(struct device *d, size_t *left, size_t *total) {
     (void)d;
     *left = *total = (size_t)1 << 32;
@@ -304,6 +320,13 @@ static inline void late_event_sync(struct event *e) {
     event_await(e, time);
 }
 
+static inline int late_event_passed(struct event *e) {
+    pthread_mutex_lock(&e->lock);
+    int passed = e->done == e->recorded;
+    pthread_mutex_unlock(&e->lock);
+    return passed;
+}
+
 static inline enum status late_sync(struct stream *q) {
     struct late_stream *s = (struct late_stream *)q;
     atomic_fetch_add(&late.waits, 1);
@@ -324,6 +347,9 @@ static const struct device_ops device_late = {
     .alloc = late_alloc,
     .pinned = late_alloc,
     .free_bytes = late_free_bytes,
+    .peer_claim = late_peer_claim,
+    .peer_enable = late_peer_enable,
+    .peer_disable = late_peer_disable,
     .stream_open = late_stream_open,
     .stream_close = late_stream_close,
     .event_open = late_event_open,
@@ -332,6 +358,7 @@ static const struct device_ops device_late = {
     .record = late_record,
     .wait = late_wait,
     .event_sync = late_event_sync,
+    .event_passed = late_event_passed,
     .sync = late_sync,
 };
 

@@ -1,4 +1,4 @@
-/* clock.h -- what time it is. Nothing but the engine and the log asks. */
+/* clock.h -- what time it is. Nothing but the engine, the log and what measures asks. */
 #ifndef CLOCK_H
 #define CLOCK_H
 

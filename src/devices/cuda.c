@@ -165,6 +165,43 @@ static enum status cuda_pinned(struct device *d, void **at, size_t bytes) {
     return STATUS_OK;
 }
 
+/* ---- other devices ---- */
+
+static int peer_attribute(enum cudaDeviceP2PAttr attribute, int from, int to) {
+    int value = 0;
+    if (cudaDeviceGetP2PAttribute(&value, attribute, from, to) == cudaSuccess) return value;
+    (void)cudaGetLastError();
+    return 0;
+}
+
+/* The runtime refuses to be asked about a device and itself. */
+static struct peer_claim cuda_peer_claim(int from, int to) {
+    struct peer_claim claim = {.reaches = 1, .atomics = 1};
+    if (from == to) return claim;
+    claim.reaches = 0;
+    if (cudaDeviceCanAccessPeer(&claim.reaches, from, to) != cudaSuccess) (void)cudaGetLastError();
+    claim.atomics = peer_attribute(cudaDevP2PAttrNativeAtomicSupported, from, to);
+    claim.rank = peer_attribute(cudaDevP2PAttrPerformanceRank, from, to);
+    return claim;
+}
+
+static enum status cuda_peer_enable(struct device *d, int to) {
+    if (d->index == to) return STATUS_OK;
+    TRY(cuda_use(d));
+    cudaError_t error = cudaDeviceEnablePeerAccess(to, 0);
+    if (error != cudaErrorPeerAccessAlreadyEnabled) {
+        return checked(d->index, "cudaDeviceEnablePeerAccess", error);
+    }
+    (void)cudaGetLastError();
+    return STATUS_OK;
+}
+
+static void cuda_peer_disable(struct device *d, int to) {
+    if (d->index == to || cuda_use(d) != STATUS_OK) return;
+    (void)cudaDeviceDisablePeerAccess(to);
+    (void)cudaGetLastError();
+}
+
 /* ---- streams ---- */
 
 static void cuda_stream_close(struct stream *base) {
@@ -274,6 +311,12 @@ static void cuda_event_sync(struct event *e) {
     (void)cudaGetLastError();
 }
 
+static int cuda_event_passed(struct event *e) {
+    cudaError_t error = cudaEventQuery(e->cuda);
+    (void)cudaGetLastError();
+    return error != cudaErrorNotReady;
+}
+
 /* ---- graphs ---- */
 
 /* Thread-local: what other workers do meanwhile, on this device or another, is not recorded and
@@ -336,6 +379,9 @@ const struct device_ops device_cuda = {
     .alloc = cuda_alloc,
     .pinned = cuda_pinned,
     .free_bytes = cuda_free_bytes,
+    .peer_claim = cuda_peer_claim,
+    .peer_enable = cuda_peer_enable,
+    .peer_disable = cuda_peer_disable,
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
     .stream_bytes = cuda_stream_bytes,
@@ -345,6 +391,7 @@ const struct device_ops device_cuda = {
     .record = cuda_record,
     .wait = cuda_wait,
     .event_sync = cuda_event_sync,
+    .event_passed = cuda_event_passed,
     .sync = cuda_sync,
     .capture_begin = cuda_capture_begin,
     .capture_end = cuda_capture_end,

@@ -67,6 +67,8 @@ void event_sync(struct event *e, struct device *d) {
     pulse_end();
 }
 
+int event_passed(struct event *e, struct device *d) { return d->ops->event_passed(e); }
+
 int stream_can_replay(const struct stream *q) { return q->device->ops->replay != NULL; }
 
 enum status stream_capture_begin(struct stream *q) {

@@ -23,6 +23,13 @@ struct device;
 struct event;
 struct capture; /* work that was recorded on a stream, to be enqueued again at once */
 
+/* What the driver says of the way from one device to another of its kind. */
+struct peer_claim {
+    int reaches; /* kernels and copies of the one could use the other's memory */
+    int atomics; /* and add to it in one piece: NVLink can, PCIe cannot */
+    int rank;    /* 0: of the fastest ways here; larger is slower */
+};
+
 struct device_ops {
     const char *kind; /* "host", "cuda" */
     int host_memory;  /* its kernels read plain host memory: nothing has to be copied there */
@@ -49,6 +56,14 @@ struct device_ops {
     /* Bytes of the device's memory: what nobody uses now, and all. */
     enum status (*free_bytes)(struct device *d, size_t *left, size_t *total);
 
+    /* Of two devices by number. Whatever is claimed: devices/reach.h finds out whether it is true. */
+    struct peer_claim (*peer_claim)(int from, int to);
+
+    /* From now on kernels and copies of d use memory of device `to` of its kind, or no more. Holds
+     * for all devices of the process that are the same one. */
+    enum status (*peer_enable)(struct device *d, int to);
+    void (*peer_disable)(struct device *d, int to);
+
     /* Streams run side by side and are ordered by events. kernels = 0: only copies, records and
      * waits are enqueued, so that no workspace is needed. */
     enum status (*stream_open)(struct device *d, struct stream **q, int kernels);
@@ -70,6 +85,9 @@ struct device_ops {
     /* The host waits until e, as it was recorded last, has come to pass; one that never was recorded
      * has. A failure stays latched in its stream. */
     void (*event_sync)(struct event *e);
+
+    /* The same, asked without waiting. True too when that can no longer happen: sync tells why. */
+    int (*event_passed)(struct event *e);
 
     /* The host waits for all of q. Returns, and clears, the first failure latched in it. After a
      * kernel's fault a GPU is lost to the process: from then on each sync fails. */
@@ -118,6 +136,7 @@ void event_close(struct event *e, struct device *d);
 void stream_record(struct stream *q, struct event *e);
 void stream_wait(struct stream *q, struct event *e);
 void event_sync(struct event *e, struct device *d);
+int event_passed(struct event *e, struct device *d);
 
 int stream_can_replay(const struct stream *q);
 enum status stream_capture_begin(struct stream *q);

@@ -57,6 +57,24 @@ static enum status host_free_bytes(struct device *d, size_t *left, size_t *total
     return STATUS_OK;
 }
 
+/* All cores share one memory. */
+static struct peer_claim host_peer_claim(int from, int to) {
+    (void)from;
+    (void)to;
+    return (struct peer_claim){.reaches = 1, .atomics = 1};
+}
+
+static enum status host_peer_enable(struct device *d, int to) {
+    (void)d;
+    (void)to;
+    return STATUS_OK;
+}
+
+static void host_peer_disable(struct device *d, int to) {
+    (void)d;
+    (void)to;
+}
+
 static enum status host_stream_open(struct device *d, struct stream **out, int kernels) {
     (void)kernels;
     struct stream *q = calloc(1, sizeof *q);
@@ -91,6 +109,11 @@ static void host_record(struct stream *q, struct event *e) {
 
 static void host_event_sync(struct event *e) { (void)e; }
 
+static int host_event_passed(struct event *e) {
+    (void)e;
+    return 1;
+}
+
 static enum status host_sync(struct stream *q) {
     enum status failed = q->failed;
     q->failed = STATUS_OK;
@@ -107,6 +130,9 @@ const struct device_ops device_host = {
     .alloc = host_alloc,
     .pinned = host_alloc,
     .free_bytes = host_free_bytes,
+    .peer_claim = host_peer_claim,
+    .peer_enable = host_peer_enable,
+    .peer_disable = host_peer_disable,
     .stream_open = host_stream_open,
     .stream_close = host_stream_close,
     .event_open = host_event_open,
@@ -115,5 +141,6 @@ const struct device_ops device_host = {
     .record = host_record,
     .wait = host_record,
     .event_sync = host_event_sync,
+    .event_passed = host_event_passed,
     .sync = host_sync,
 };

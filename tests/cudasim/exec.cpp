@@ -390,6 +390,7 @@ bool cudasim_launch_begin(const CudasimLaunch &launch) {
     char call[128];
     snprintf(call, sizeof(call), "launch of kernel %s", launch.name);
     sim_enter(call);
+    memory_far_clear();
     CUstream_st *stream = stream_get(call, launch.stream);
     if (stream->device != sim_device())
         sim_fatal("%s: stream of device %d used while device %d is current "
@@ -422,7 +423,8 @@ void cudasim_arg_check(
 
 void cudasim_launch_push(const CudasimLaunch &launch, Work threads_run) {
     stream_push(stream_get(launch.name, launch.stream), launch.name,
-        [launch, run = std::move(threads_run)] { kernel_run(launch, run); });
+        memory_far_trouble(
+            sim_device(), [launch, run = std::move(threads_run)] { kernel_run(launch, run); }));
 }
 
 extern "C" cudaError_t cudaFuncSetAttribute(const void *func, cudaFuncAttribute attr, int value) {

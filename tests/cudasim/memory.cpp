@@ -40,6 +40,12 @@ static std::atomic<long> g_unpinned;
 static struct sigaction g_old_action;
 static thread_local int t_stream_device = -1;
 
+struct Far { // memory of another device, an argument of the launch that this thread makes
+    char *at;
+    int device;
+};
+static thread_local std::vector<Far> t_far;
+
 // ---- who may touch what (x86 protection keys, where the machine has them) ----
 
 static void access_set(int device, bool allowed) {
@@ -149,6 +155,31 @@ void memory_check_arg(
     if (a && a->device >= 0 && a->device != device && !sim_peer_enabled(device, a->device))
         sim_fatal("kernel %s on device %d: argument %d points to %s without peer access",
             launch.name, device, index, alloc_text(*a).c_str());
+    if (a && a->device >= 0 && a->device != device)
+        t_far.push_back(Far{(char *)(uintptr_t)word, a->device});
+}
+
+// ---- what goes wrong between devices ----
+
+static void hang(int device, int peer) {
+    while (sim_peer_trouble(device, peer) & CUDASIM_PEER_HANGS) usleep(1000);
+}
+
+void memory_far_clear() { t_far.clear(); }
+
+Work memory_far_trouble(int device, Work run) {
+    if (t_far.empty()) return run;
+    return [device, far = t_far, run = std::move(run)] {
+        auto flip = [&](int trouble) {
+            for (const Far &f : far)
+                if (sim_peer_trouble(device, f.device) & trouble) *f.at ^= 1;
+        };
+        for (const Far &f : far) hang(device, f.device);
+        flip(CUDASIM_PEER_READS);
+        run();
+        flip(CUDASIM_PEER_READS);
+        flip(CUDASIM_PEER_WRITES);
+    };
 }
 
 // ---- allocation ----
@@ -320,6 +351,15 @@ static void copy_work(void *dst, const void *src, size_t n) {
     memmove(dst, src, n);
 }
 
+// A copy between two devices, one of them the stream's. Without peer access it goes by the host.
+static void copy_far(int device, int peer, void *dst, const void *src, size_t n) {
+    if (sim_peer_enabled(device, peer)) hang(device, peer);
+    copy_work(dst, src, n);
+    AccessAll access;
+    if (sim_peer_enabled(device, peer) && sim_peer_trouble(device, peer) & CUDASIM_PEER_COPIES)
+        ((char *)dst)[n / 2] ^= 1;
+}
+
 // Pushes a copy. As on a GPU, a pageable source is staged before the call returns, and a copy to a
 // pageable destination, or between two places of the host, has completed when it returns.
 static cudaError_t copy_push(const char *call, void *dst, const void *src, size_t n,
@@ -352,7 +392,11 @@ static cudaError_t copy_push(const char *call, void *dst, const void *src, size_
         stream_push(stream, call, [=] { copy_work(dst, staged->data(), n); });
         return cudaSuccess;
     }
-    stream_push(stream, call, [=] { copy_work(dst, src, n); });
+    int near = stream->device, peer = to >= 0 && to != near ? to : from;
+    if (to >= 0 && from >= 0 && peer != near)
+        stream_push(stream, call, [=] { copy_far(near, peer, dst, src, n); });
+    else
+        stream_push(stream, call, [=] { copy_work(dst, src, n); });
     if (!stream->capture && (to == MEM_HOST || (to < 0 && from < 0))) stream_wait_all(stream);
     return cudaSuccess;
 }

@@ -16,6 +16,7 @@ struct State {
     std::vector<CUevent_st *> events;
     std::atomic<bool> faulted[DEVICES_MAX];
     std::atomic<bool> peer[DEVICES_MAX][DEVICES_MAX];
+    std::atomic<int> trouble[DEVICES_MAX][DEVICES_MAX]; // enum cudasim_trouble
     std::atomic<unsigned> peer_generation;
     std::atomic<int> captures_global;
     std::atomic<long> host_waits, graph_launches, fail_capture;
@@ -77,6 +78,9 @@ State *sim_state() {
         s->device_count = count < 0 ? 0 : count > DEVICES_MAX ? DEVICES_MAX : (int)count;
         s->jitter_us = (int)sim_env("CUDASIM_JITTER_US", 0);
         s->seed = (uint64_t)sim_env("CUDASIM_SEED", 1);
+        long bad = sim_env("CUDASIM_PEER_BAD", 0);
+        if (bad > 0 && bad / 100 < DEVICES_MAX && bad % 100 < DEVICES_MAX)
+            s->trouble[bad / 100][bad % 100] = CUDASIM_PEER_COPIES;
         memory_init(s->device_count);
         if (sim_env("CUDASIM_LEAKS", 0)) atexit(leak_report);
         return s;
@@ -88,6 +92,7 @@ int sim_device_count() { return sim_state()->device_count; }
 int sim_device() { return t_device; }
 bool sim_faulted(int device) { return sim_state()->faulted[device]; }
 bool sim_peer_enabled(int device, int peer) { return sim_state()->peer[device][peer]; }
+int sim_peer_trouble(int device, int peer) { return sim_state()->trouble[device][peer]; }
 unsigned sim_peer_generation() { return sim_state()->peer_generation; }
 const char *sim_op_name() { return t_op_name; }
 
@@ -502,6 +507,10 @@ void cudasim_fault(int device) { sim_state()->faulted[device] = true; }
 long cudasim_host_waits(void) { return sim_state()->host_waits; }
 long cudasim_graph_launches(void) { return sim_state()->graph_launches; }
 void cudasim_fail_capture(long nth) { sim_state()->fail_capture = nth; }
+
+void cudasim_peer_trouble(int device, int peer, int trouble) {
+    sim_state()->trouble[device][peer] = trouble;
+}
 long cudasim_live(void) { return handles_live() + memory_live(false); }
 
 cudaError_t cudaGetDeviceCount(int *count) {

@@ -106,9 +106,10 @@ extern std::atomic<long> sim_handles; // of cuBLAS and NCCL, not given back
 bool sim_faulted(int device);         // a kernel has failed there
 bool sim_peer_enabled(int device, int peer);
 unsigned sim_peer_generation();
-void sim_enter(const char *call);          // fatal inside a host callback
-cudaError_t sim_return(cudaError_t error); // remembers a failure as the last error
-const char *sim_op_name();                 // operation running on this stream thread, or null
+int sim_peer_trouble(int device, int peer); // enum cudasim_trouble
+void sim_enter(const char *call);           // fatal inside a host callback
+cudaError_t sim_return(cudaError_t error);  // remembers a failure as the last error
+const char *sim_op_name();                  // operation running on this stream thread, or null
 uint64_t sim_random(uint64_t &state);
 
 CUstream_st *stream_get(const char *call, cudaStream_t stream);
@@ -125,8 +126,10 @@ int memory_check(const char *call, const void *ptr, size_t n);
 void memory_check_device(const char *call, const char *what, const void *ptr, size_t n, int device);
 void memory_check_arg(
     const CudasimLaunch &launch, int device, int index, const void *word, bool is_pointer);
-void memory_thread_begin(int device);     // rights and signal stack of a stream thread
-void memory_access(int device, bool all); // which devices' memory this thread may touch
+void memory_far_clear(); // the launch to come has named no other device's memory yet
+Work memory_far_trouble(int device, Work run); // run, with the trouble that such memory makes
+void memory_thread_begin(int device);          // rights and signal stack of a stream thread
+void memory_access(int device, bool all);      // which devices' memory this thread may touch
 void memory_access_none();
 void memory_init(int device_count);
 long memory_live(bool report); // allocations that were not given back

@@ -217,6 +217,16 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
 /* As after a kernel's illegal access on the device: every call that has to do with it fails. */
 void cudasim_fault(int device);
 
+/* What goes wrong from now on when operations of streams of `device` reach memory of `peer`: a sum,
+ * 0 for nothing. */
+enum cudasim_trouble {
+    CUDASIM_PEER_READS = 1,  /* kernels find a byte changed */
+    CUDASIM_PEER_WRITES = 2, /* what kernels wrote has a byte changed */
+    CUDASIM_PEER_COPIES = 4, /* copies change a byte */
+    CUDASIM_PEER_HANGS = 8   /* nothing comes to an end until the trouble is over */
+};
+void cudasim_peer_trouble(int device, int peer, int trouble);
+
 /* The nth allocation from now on fails, as if memory were full; 0: none. */
 void cudasim_fail_malloc(long nth);
 
