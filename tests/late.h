@@ -56,6 +56,7 @@ struct late_stream {
 static struct {
     uint32_t seed;
     const char *slow_kernel; /* takes half a millisecond longer each time; NULL: none */
+    int slow_copies;         /* microseconds that each copy takes longer */
     const char *fail_kernel; /* NULL: none */
     atomic_long fails_in;    /* the so-manieth call of it fails */
     atomic_long waits;
@@ -112,6 +113,7 @@ static inline void late_kernel(struct late_stream *s, const struct late_job *job
 static inline void late_do(struct late_stream *s, const struct late_job *job) {
     late_pause(s);
     if (job->kernel) late_kernel(s, job);
+    if (job->bytes && late.slow_copies) usleep((unsigned)late.slow_copies);
     if (job->bytes && s->inner.failed == STATUS_OK) memcpy(job->to, job->from, job->bytes);
     if (job->wait) event_await(job->wait, job->time);
     if (job->record) event_pass(job->record, job->time);

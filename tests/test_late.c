@@ -90,7 +90,8 @@ Test(late, classifiers_end_as_on_the_host) { check_strategies(classify); }
 Test(late, long_vectors_end_as_on_the_host) {
     static const char task[] = "quadratic.n=600001 quadratic.spread=2 schedule.rate=0.1";
     check_like_host("allreduce", task, 3, 24, 1);
-    check_like_host("easgd easgd.tau=3", task, 3, 24, 1);
+    check_like_host("easgd easgd.tau=3 run.center=zero_copy", task, 3, 24, 1);
+    check_like_host("easgd easgd.tau=3 run.center=staged", task, 3, 24, 1);
 }
 
 /* More gradients in a round than a device's batches, or the host's steps on their way, have room. */
@@ -327,8 +328,9 @@ static void *exchange_slowly(void *arg) {
 }
 
 /* The exchange of eight chunks is under way when the whole vector is read: that waits for all. */
-Test(late, reading_a_whole_vector_waits_for_each_chunk_of_an_exchange) {
-    struct team_settings set = {.size = 2, .order = ORDER_FREE, .kind = &device_late};
+static void check_reading(int center) {
+    struct team_settings set = {
+        .size = 2, .order = ORDER_FREE, .kind = &device_late, .center = center};
     static struct loner slow, other;
     struct team *team;
     struct shared *c;
@@ -342,6 +344,7 @@ Test(late, reading_a_whole_vector_waits_for_each_chunk_of_an_exchange) {
     loner_open(&slow, team, c, 0);
     loner_open(&other, team, c, 1);
     late.slow_kernel = "elastic";
+    atomic_store(&is_busy, 0);
     pthread_create(&thread, NULL, exchange_slowly, &slow);
     while (!atomic_load(&is_busy)) usleep(10);
     shared_lock(&other.seat.w, c);
@@ -356,6 +359,11 @@ Test(late, reading_a_whole_vector_waits_for_each_chunk_of_an_exchange) {
     loner_close(&slow);
     loner_close(&other);
     free(from);
+}
+
+Test(late, reading_a_whole_vector_waits_for_each_chunk_of_an_exchange) {
+    check_reading(CENTER_ZERO_COPY);
+    check_reading(CENTER_STAGED);
 }
 
 static void *exchange_busy(void *arg) {

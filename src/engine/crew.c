@@ -130,13 +130,44 @@ static int is_time_to_look(const struct run *run, struct crew *c) {
     return ++c->unseen >= run->set.ahead || run->devices.ops->host_memory;
 }
 
+/* Both ways are tried by all workers at once: they share the bus. */
+static enum status measure_center(struct run *run, struct crew *c) {
+    const struct worker *w = &c->seat.w;
+    if (run->set.center != CENTER_AUTO || run->devices.ops->host_memory) return STATUS_OK;
+    for (int way = 0; way < 2; way++) {
+        if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
+        enum status end = shared_measure(&c->seat.w, way, &c->center_seconds[way]);
+        team_part(run->team, w->rank);
+        TRY(end);
+    }
+    return STATUS_OK;
+}
+
+/* Rank 0, when all have measured. Where no vector can be exchanged both ways there is no choice. */
+static void choose_center(struct run *run) {
+    double seconds[2] = {0, 0};
+    for (int r = 0; r < run->set.workers; r++) {
+        for (int way = 0; way < 2; way++) seconds[way] += run->crew[r].center_seconds[way];
+    }
+    if (!(seconds[CENTER_ZERO_COPY] > 0)) return;
+    int staged = seconds[CENTER_STAGED] < seconds[CENTER_ZERO_COPY];
+    run->set.center = staged ? CENTER_STAGED : CENTER_ZERO_COPY;
+    team_set_center(run->team, run->set.center);
+    if (run->setup->quiet) return;
+    log_info("center = %s: exchanges by kernels took %.3g ms a worker, by copies %.3g ms",
+        staged ? "staged" : "zero_copy", 1e3 * seconds[CENTER_ZERO_COPY] / run->set.workers,
+        1e3 * seconds[CENTER_STAGED] / run->set.workers);
+}
+
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
     pulse_begin(DOING_PLAN);
     c->samples_seen = c->seat.samples;
     count_from_here(run, &c->seat);
+    TRY(measure_center(run, c));
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;
     pulse_begin(DOING_SAVE);
+    if (w->rank == 0) choose_center(run);
     enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
     pulse_end();
     if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;

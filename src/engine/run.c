@@ -76,6 +76,10 @@ static enum status open_strategy(struct run *run, const struct strategy_ops *ops
 
 static enum status open_team(struct run *run) {
     devices_group(&run->devices, run->place, run->set.workers, run->group);
+    int number[TEAM_MOST];
+    for (int r = 0; r < run->set.workers; r++) {
+        number[r] = run->devices.number[run->devices.of[r]];
+    }
     int crowded = run->set.workers > run->machine->cores;
     struct team_settings set = {
         .size = run->set.workers,
@@ -84,7 +88,8 @@ static enum status open_team(struct run *run) {
         .spin = crowded ? 0 : 2000,
         .seed = (uint32_t)run->set.seed,
         .kind = run->devices.ops,
-        .device = run->devices.number[0],
+        .number = number,
+        .center = run->set.center,
         .machine = run->machine,
         .places = run->place,
         .group = run->group,

@@ -28,6 +28,7 @@ struct crew {
     struct ledger spent;                     /* as it stood when all had gathered last */
     double waited;                           /* the same */
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
+    double center_seconds[2];                /* of exchanges, by enum center_way */
     int unseen;                              /* rounds since the stream was last waited for */
     double samples_seen;                     /* drawn by then */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */

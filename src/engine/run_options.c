@@ -21,6 +21,10 @@ const struct option run_options[] = {
     {"order", OPTION_CHOICE, offsetof(struct run_settings, order), ORDER_FREE, 0, 1,
         "free|fixed: workers meet as they come, or in one order that gives the same bits again",
         NULL},
+    {"center", OPTION_CHOICE, offsetof(struct run_settings, center), CENTER_AUTO, 0, 2,
+        "zero_copy|staged|auto: GPUs exchange with vectors in host memory by kernels that reach "
+        "them there, by copies in both directions at once, or whatever is faster at start",
+        NULL},
     {"max_lag", OPTION_INT, offsetof(struct run_settings, max_lag), 4, 0, 1e9,
         "rounds that the fastest may be ahead; 0: any number", NULL},
     {"ahead", OPTION_INT, offsetof(struct run_settings, ahead), 8, 1, 1000,

@@ -11,12 +11,25 @@
  * side by side; small enough for that, large enough that a lock costs nothing beside it. */
 enum { CHUNK = 1 << 18 }; /* floats: 1 MiB */
 
+/* Chunks of one worker that are on their way at a time: one comes, one is computed with, one goes. */
+enum { SLOTS = 3 };
+
+/* What a worker's device needs to exchange chunks by copies: streams of its own for each direction,
+ * so that both run at once, beside the kernels. */
+struct staging {
+    struct stream *in, *out;
+    struct slot {
+        float *at;                             /* (CHUNK), the device's */
+        struct event *loaded, *mixed, *stored; /* on in, on the worker's stream, on out */
+    } slot[SLOTS];
+};
+
 /* Where work is done at once, on the host, there are no events: the lock orders everything. */
 struct shared {
     struct team *team;
     struct shared *next; /* of the team's */
     const char *name;
-    int home;
+    struct device *where; /* whose memory v is in; NULL: the host's */
     struct vec v;
     double mass;
     int chunks;
@@ -24,12 +37,14 @@ struct shared {
         _Alignas(64) pthread_mutex_t lock;
         atomic_int holder;   /* the rank that has the lock, for the watchdog; -1: nobody */
         atomic_long version; /* changes; written under the lock, read by anybody */
-        struct event *freed; /* what the next holder's stream waits for; NULL: nothing; under lock */
+        struct event
+            *freed; /* what the next holder's stream waits for; NULL: nothing; under lock */
     } * chunk;
     struct joined {
-        struct device *device; /* NULL: work is done at once */
-        struct event *whole;   /* lets go of the whole vector */
-        struct event **chunk;  /* [chunks] lets go of one */
+        struct device *device;   /* NULL: work is done at once */
+        struct event *whole;     /* lets go of the whole vector */
+        struct event **chunk;    /* [chunks] lets go of one */
+        struct staging *staging; /* NULL: kernels reach the vector where it is */
     } joined[TEAM_MOST];
 };
 
@@ -41,7 +56,6 @@ enum status shared_open(
     if (!s) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
     s->team = team;
     s->name = name;
-    s->home = home;
     int chunks = from.n ? (int)((from.n + CHUNK - 1) / CHUNK) : 1;
     s->chunk = aligned_alloc(64, (size_t)chunks * sizeof *s->chunk);
     if (!s->chunk) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
@@ -51,11 +65,28 @@ enum status shared_open(
         s->chunk[s->chunks].freed = NULL;
         atomic_init(&s->chunk[s->chunks].holder, -1);
     }
-    TRY(team_alloc(team, (void **)&s->v.at, from.n * sizeof *from.at));
+    TRY(team_alloc(team, home, &s->where, (void **)&s->v.at, from.n * sizeof *from.at));
     s->v.n = from.n;
-    memcpy(s->v.at, from.at, from.n * sizeof *from.at);
     team_add_shared(team, s);
-    return STATUS_OK;
+    return shared_fill(s, from.at);
+}
+
+static enum status fill_device(struct stream *q, struct vec v, const float *from) {
+    TRY(device_use(q->device));
+    stream_copy(q, v.at, from, v.n * sizeof *from);
+    return stream_sync(q);
+}
+
+enum status shared_fill(struct shared *s, const float *from) {
+    struct stream *q;
+    if (!s->where) {
+        memcpy(s->v.at, from, s->v.n * sizeof *from);
+        return STATUS_OK;
+    }
+    TRY(stream_open_for_copies(&q, s->where));
+    enum status end = fill_device(q, s->v, from);
+    stream_close(q);
+    return end;
 }
 
 struct shared *shared_next(const struct shared *s) {
@@ -71,6 +102,40 @@ void shared_set_version(struct shared *s, double version) {
     for (int k = 0; k < s->chunks; k++) s->chunk[k].version = (long)version;
 }
 
+static enum status slot_open(struct slot *slot, struct device *d, size_t bytes) {
+    TRY(device_alloc(d, (void **)&slot->at, bytes));
+    TRY(event_open(&slot->loaded, d));
+    TRY(event_open(&slot->mixed, d));
+    return event_open(&slot->stored, d);
+}
+
+static enum status staging_open(struct staging **out, struct device *d, size_t n) {
+    struct staging *g = calloc(1, sizeof *g);
+    if (!g) return fail(STATUS_FAILED, "no memory for an exchange by copies");
+    *out = g;
+    TRY(stream_open_for_copies(&g->in, d));
+    TRY(stream_open_for_copies(&g->out, d));
+    for (int i = 0; i < SLOTS; i++) {
+        TRY(slot_open(&g->slot[i], d, (n < CHUNK ? n : CHUNK) * sizeof(float)));
+    }
+    return STATUS_OK;
+}
+
+/* After a failure a worker's own stream may not have waited for these. */
+static void staging_close(struct staging *g, struct device *d) {
+    if (!g) return;
+    if (g->in) (void)stream_sync(g->in);
+    if (g->out) (void)stream_sync(g->out);
+    for (int i = 0; i < SLOTS; i++) {
+        event_close(g->slot[i].loaded, d);
+        event_close(g->slot[i].mixed, d);
+        event_close(g->slot[i].stored, d);
+    }
+    stream_close(g->in);
+    stream_close(g->out);
+    free(g);
+}
+
 enum status shared_join(struct shared *s, int rank, struct device *d) {
     struct joined *j = &s->joined[rank];
     if (d->ops->host_memory) return STATUS_OK;
@@ -78,10 +143,14 @@ enum status shared_join(struct shared *s, int rank, struct device *d) {
     if (!j->chunk) return fail(STATUS_FAILED, "no memory for the events of %s", s->name);
     j->device = d;
     for (int k = 0; k < s->chunks; k++) TRY(event_open(&j->chunk[k], d));
+    if (!s->where && team_center(s->team) != CENTER_ZERO_COPY) {
+        TRY(staging_open(&j->staging, d, s->v.n));
+    }
     return event_open(&j->whole, d);
 }
 
 static void joined_close(struct joined *j, int chunks) {
+    staging_close(j->staging, j->device);
     for (int k = 0; j->chunk && k < chunks; k++) event_close(j->chunk[k], j->device);
     event_close(j->whole, j->device);
     free(j->chunk);
@@ -188,43 +257,129 @@ double shared_version(const struct shared *s) {
 
 /* ---- chunk by chunk --------------------------------------------------------------------------- */
 
-static void elastic_chunk(struct worker *w, struct shared *s, int k, float alpha, struct vec x) {
+/* What stands in chunk k. */
+static struct range chunk_range(const struct shared *s, int k) {
     size_t from = (size_t)k * CHUNK, left = s->v.n - from;
-    struct range part = {from, left < CHUNK ? left : CHUNK};
-    vec_elastic(w->q, vec_part(x, part), vec_part(s->v, part), alpha);
-    s->chunk[k].version++;
+    return (struct range){from, left < CHUNK ? left : CHUNK};
 }
 
-static void elastic_done(struct worker *w, struct shared *s, int k) {
+/* Chunk c comes to the device while what came before it is computed with, and goes back while the
+ * next comes. */
+static void stage_chunk(struct worker *w, struct staging *g, struct slot *slot,
+    const struct chunk *c, struct vec center, float alpha, struct vec x) {
+    size_t bytes = center.n * sizeof *center.at;
+    if (c->freed) stream_wait(g->in, c->freed);
+    stream_wait(g->in, slot->stored);
+    stream_copy(g->in, slot->at, center.at, bytes);
+    stream_record(g->in, slot->loaded);
+    stream_wait(w->q, slot->loaded);
+    vec_elastic(w->q, x, (struct vec){slot->at, center.n}, alpha);
+    stream_record(w->q, slot->mixed);
+    stream_wait(g->out, slot->mixed);
+    stream_copy(g->out, center.at, slot->at, bytes);
+    stream_record(g->out, slot->stored);
+}
+
+/* What comes next on the worker's stream finds the vector whole, and what failed failed there. */
+static void end_staging(struct worker *w, struct staging *g) {
+    for (int i = 0; i < SLOTS; i++) stream_wait(w->q, g->slot[i].stored);
+    if (g->in->failed != STATUS_OK) stream_fail(w->q, "%s", g->in->why);
+    if (g->out->failed != STATUS_OK) stream_fail(w->q, "%s", g->out->why);
+}
+
+static void elastic_done(struct worker *w, struct shared *s, int k, struct staging *g) {
     const struct joined *j = &s->joined[w->rank];
     if (j->device) {
-        stream_record(w->q, j->chunk[k]);
+        stream_record(g ? g->out : w->q, j->chunk[k]);
         s->chunk[k].freed = j->chunk[k];
     }
     chunk_unlock(s, k);
 }
 
+/* The i-th chunk that this worker comes to in one exchange; it has the lock. */
+static void elastic_chunk(struct worker *w, struct shared *s, int i, int k, struct staging *g,
+    float alpha, struct vec x) {
+    struct range part = chunk_range(s, k);
+    struct vec mine = vec_part(x, part), center = vec_part(s->v, part);
+    if (g) {
+        stage_chunk(w, g, &g->slot[i % SLOTS], &s->chunk[k], center, alpha, mine);
+    } else {
+        vec_elastic(w->q, mine, center, alpha);
+    }
+}
+
+/* One chunk locked at a time, each worker beginning at another. Seconds waited for locks. */
+static double elastic_free(
+    struct worker *w, struct shared *s, struct staging *g, float alpha, struct vec x, int counts) {
+    int first = (int)((long)s->chunks * w->rank / w->size);
+    double waited = 0;
+    for (int i = 0; i < s->chunks; i++) {
+        int k = (first + i) % s->chunks;
+        waited += chunk_lock(w, s, k);
+        if (!g) wait_freed(w, &s->chunk[k]);
+        elastic_chunk(w, s, i, k, g, alpha, x);
+        s->chunk[k].version += counts;
+        elastic_done(w, s, k, g);
+    }
+    if (g) end_staging(w, g);
+    return waited;
+}
+
+static void elastic_fixed(
+    struct worker *w, struct shared *s, struct staging *g, float alpha, struct vec x) {
+    shared_lock(w, s);
+    for (int k = 0; k < s->chunks; k++) {
+        elastic_chunk(w, s, k, k, g, alpha, x);
+        s->chunk[k].version++;
+    }
+    if (g) end_staging(w, g);
+    shared_unlock(w, s);
+}
+
 void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
     struct ledger *l = &w->seat->ledger;
+    int staged = team_center(s->team) == CENTER_STAGED;
+    struct staging *g = staged ? s->joined[w->rank].staging : NULL;
     ASSERT(x.n == s->v.n);
     if (team_is_fixed(s->team)) {
-        shared_lock(w, s);
-        for (int k = 0; k < s->chunks; k++) elastic_chunk(w, s, k, alpha, x);
-        shared_unlock(w, s);
+        elastic_fixed(w, s, g, alpha, x);
     } else {
         come_near(w, s);
-        double start = clock_seconds(), waited = l->lock_wait;
-        int first = (int)((long)s->chunks * w->rank / w->size);
+        double start = clock_seconds();
         pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
-        for (int i = 0; i < s->chunks; i++) {
-            int k = (first + i) % s->chunks;
-            l->lock_wait += chunk_lock(w, s, k);
-            wait_freed(w, &s->chunk[k]);
-            elastic_chunk(w, s, k, alpha, x);
-            elastic_done(w, s, k);
-        }
+        double waited = elastic_free(w, s, g, alpha, x, 1);
         pulse_end();
-        l->exchange += clock_seconds() - start - (l->lock_wait - waited);
+        l->lock_wait += waited;
+        l->exchange += clock_seconds() - start - waited;
     }
     l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
+}
+
+/* ---- which way is faster ---------------------------------------------------------------------- */
+
+enum { PASSES = 3 };
+
+static enum status measure_one(struct worker *w, struct shared *s, int way, double *seconds) {
+    struct staging *g = way == CENTER_STAGED ? s->joined[w->rank].staging : NULL;
+    double start = 0;
+    for (int i = 0; i <= PASSES; i++) {
+        (void)elastic_free(w, s, g, 0, w->x, 0);
+        if (i > 0 && i < PASSES) continue;
+        TRY(stream_sync(w->q));
+        if (i == 0) start = clock_seconds(); /* the first pass finds nothing warm */
+    }
+    *seconds += clock_seconds() - start;
+    return STATUS_OK;
+}
+
+enum status shared_measure(struct worker *w, int way, double *seconds) {
+    *seconds = 0;
+    for (struct shared *s = team_shared(w->team); s; s = s->next) {
+        if (!s->joined[w->rank].staging || s->v.n != w->x.n) continue;
+        pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
+        enum status end = measure_one(w, s, way, seconds);
+        pulse_end();
+        TRY(end);
+    }
+    return STATUS_OK;
 }

@@ -323,7 +323,7 @@ static enum status restore_shared(struct run *run) {
         struct vec v = shared_vec(s);
         snprintf(whose, sizeof whose, "shared.%s", shared_name(s));
         TRY(find_vec(run, whose, v.n, &saved));
-        memcpy(v.at, saved->data, v.n * sizeof *v.at);
+        TRY(shared_fill(s, saved->data));
         snprintf(whose, sizeof whose, "shared.%s.", shared_name(s));
         TRY(get(run, whose, "mass", shared_mass(s)));
         TRY(get(run, whose, "version", &version));

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/pulse.h"
 #include "base/rng.h"
 #include "comm/comm.h"
-#include "devices/device.h"
+#include "devices/reach.h"
 #include "engine/team_waits.h"
 #include "topology/topology.h"
 
@@ -33,6 +34,10 @@ struct team {
     struct team_settings set;
     struct comm *comm;
     struct device *device; /* whose pinned memory shared vectors are in; main thread only */
+    int number[TEAM_MOST]; /* of each worker's device */
+    struct device *home[TEAM_MOST]; /* opened for shared vectors that live there */
+    struct reach reach;
+    int reach_known; /* reach has been found out */
     atomic_int broken;
     atomic_ulong meetings; /* complete */
     atomic_ulong parted;   /* workers that were done, over all meetings */
@@ -279,13 +284,16 @@ enum status team_open(struct team **out, const struct team_settings *set) {
     pthread_cond_init(&t->all_parted, NULL);
     for (int r = 0; r < set->size; r++) pthread_cond_init(&t->seat[r].wake, NULL);
     *out = t;
-    TRY(device_open(&t->device, set->kind ? set->kind : &device_host, set->device, 1));
+    for (int r = 0; r < set->size && set->number; r++) t->number[r] = set->number[r];
+    t->set.number = t->number;
+    TRY(device_open(&t->device, set->kind ? set->kind : &device_host, t->number[0], 1));
     return comm_open_host(&t->comm, set->size, (struct comm_waits){comm_meets, comm_parts, t});
 }
 
 void team_close(struct team *t) {
     if (!t) return;
     comm_close(t->comm);
+    for (int r = 0; r < t->set.size; r++) device_close(t->home[r]);
     device_close(t->device);
     for (int r = 0; r < t->set.size; r++) pthread_cond_destroy(&t->seat[r].wake);
     pthread_cond_destroy(&t->all_parted);
@@ -328,7 +336,44 @@ double team_waited(const struct team *t, int rank) { return t->seat[rank].waited
 uint32_t team_seed(const struct team *t) { return t->set.seed; }
 int team_is_fixed(const struct team *t) { return t->set.order == ORDER_FIXED; }
 
-enum status team_alloc(struct team *t, void **at, size_t bytes) {
+int team_center(const struct team *t) { return t->set.center; }
+void team_set_center(struct team *t, int way) { t->set.center = way; }
+
+/* ---- memory that all reach -------------------------------------------------------------------- */
+
+/* A transfer between two devices takes milliseconds; what takes this long has come to nothing. */
+static const double PEER_SECONDS = 10;
+
+const struct reach *team_reach(struct team *t) {
+    char text[200];
+    if (t->reach_known) return &t->reach;
+    reach_verify(&t->reach, t->device->ops, t->number, t->set.size, PEER_SECONDS);
+    t->reach_known = 1;
+    reach_write(&t->reach, text, sizeof text);
+    if (!t->device->ops->host_memory) log_debug("%s", text);
+    return &t->reach;
+}
+
+static int all_reach(struct team *t, int home) {
+    const struct reach *reach = team_reach(t);
+    for (int r = 0; r < t->set.size; r++) {
+        if (!reach_between(reach, r, home)) return 0;
+    }
+    return 1;
+}
+
+static enum status alloc_at_home(struct team *t, int home, void **at, size_t bytes) {
+    if (!t->home[home]) TRY(device_open(&t->home[home], t->device->ops, t->number[home], 1));
+    return device_alloc(t->home[home], at, bytes);
+}
+
+enum status team_alloc(struct team *t, int home, struct device **where, void **at, size_t bytes) {
+    *where = NULL;
+    if (home != HOME_HOST && !t->device->ops->host_memory && all_reach(t, home)) {
+        TRY(alloc_at_home(t, home, at, bytes));
+        *where = t->home[home];
+        return STATUS_OK;
+    }
     TRY(device_pinned(t->device, at, bytes));
     if (t->set.machine && t->device->ops->host_memory) {
         topology_interleave(t->set.machine, t->set.places, t->set.size, *at, bytes);

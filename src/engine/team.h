@@ -106,7 +106,9 @@ double team_sum1(struct worker *w, double a);
  * that the next holder's stream waits for, which orders the devices. */
 struct shared;
 
-enum { HOME_HOST = -1 }; /* or the rank on whose device it lives */
+/* HOME_HOST, or the rank on whose device it lives; in host memory too where some device of the
+ * others does not reach that one's. */
+enum { HOME_HOST = -1 };
 
 /* A copy of `from`, host memory. Main thread, in a strategy's open. Closing NULL is fine. */
 enum status shared_open(

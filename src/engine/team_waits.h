@@ -17,6 +17,13 @@
 
 enum team_order { ORDER_FREE, ORDER_FIXED };
 
+/* How a device exchanges with a shared vector in host memory. */
+enum center_way {
+    CENTER_ZERO_COPY, /* a kernel reads and writes it where it is */
+    CENTER_STAGED,    /* chunks are copied here and back while others are computed with */
+    CENTER_AUTO       /* as one of these, when both were measured */
+};
+
 struct device_ops; /* devices/device.h */
 struct device;
 struct machine; /* topology/topology.h */
@@ -29,7 +36,8 @@ struct team_settings {
     int spin;    /* a wait looks this often before it sleeps; 0 where cores are scarce */
     uint32_t seed;
     const struct device_ops *kind; /* of the workers' devices; NULL: the host */
-    int device;                    /* the number of one of them */
+    const int *number;             /* [size] of each worker's device; read by team_open; NULL: 0 */
+    int center;                    /* enum center_way: how shared_elastic reaches a host's vector */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
     const int *group; /* what team_group says; NULL: all 0 */
@@ -87,6 +95,8 @@ struct shared *shared_next(const struct shared *s);
 const char *shared_name(const struct shared *s);
 struct vec shared_vec(const struct shared *s);
 void shared_set_next(struct shared *s, struct shared *next);
+/* Copies n floats of plain host memory into it; main thread, before there are workers. */
+enum status shared_fill(struct shared *s, const float *from);
 void shared_set_version(struct shared *s, double version);
 enum status shared_join(struct shared *s, int rank, struct device *d);
 
@@ -95,7 +105,20 @@ uint32_t team_seed(const struct team *t);
 int team_is_fixed(const struct team *t);
 
 /* Room for a shared vector that all workers' devices reach, zeroed, until the team closes; main
- * thread. */
-enum status team_alloc(struct team *t, void **at, size_t bytes);
+ * thread. On the device of the worker `home`, when each of the others was found to reach it; *where
+ * is that device, and NULL for memory of the host, where it is otherwise. */
+enum status team_alloc(struct team *t, int home, struct device **where, void **at, size_t bytes);
+
+/* Which workers' devices reach one another, by rank. The first to ask has it tried: main thread. */
+const struct reach *team_reach(struct team *t);
+
+/* CENTER_AUTO until it was measured; then what was chosen: between a meeting and its end. */
+int team_center(const struct team *t);
+void team_set_center(struct team *t, int way);
+
+/* Seconds of a few exchanges that change nothing but the signs of zeros, with all shared vectors of
+ * the host that are as long as x; 0 where there is none. All workers at once, before the first
+ * round. The team came to be with CENTER_AUTO. */
+enum status shared_measure(struct worker *w, int way, double *seconds);
 
 #endif
