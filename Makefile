@@ -62,11 +62,11 @@ OPTIMIZE := $(if $(DEBUG),-O1,-O3 -march=$(ARCH)) -g -fno-omit-frame-pointer -ff
 CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
           $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) \
-          $(if $(SIM),-DHAVE_CUDA -Itests/cudasim/include) $(if $(has_cuda),-DHAVE_CUDA $(CUDA_FLAGS)) \
-          $(if $(has_nvtx),-DHAVE_NVTX $(NVTX_FLAGS)) $(if $(DEBUG),-DDEBUG)
+          $(if $(SIM),-DHAVE_CUDA -DHAVE_NCCL -Itests/cudasim/include) $(if $(has_cuda),-DHAVE_CUDA $(CUDA_FLAGS)) \
+          $(if $(has_nccl),-DHAVE_NCCL) $(if $(has_nvtx),-DHAVE_NVTX $(NVTX_FLAGS)) $(if $(DEBUG),-DDEBUG)
 LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
           $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson \
-          $(if $(SIM),-lstdc++) $(if $(has_cuda),$(CUDA_LIBS)) -lm
+          $(if $(SIM),-lstdc++) $(if $(has_nccl),-lnccl) $(if $(has_cuda),$(CUDA_LIBS)) -lm
 NVFLAGS = -std=c++17 $(if $(DEBUG),-G -g,-O3 -lineinfo) --fmad=false -Isrc -Xcompiler -Wall,-Wextra \
           $(foreach a,$(SM),-gencode arch=compute_$(a),code=sm_$(a)) --threads 0 \
           $(if $(WERROR),-Werror all-warnings) -ccbin $(CC)
@@ -75,7 +75,7 @@ CXXFLAGS = -std=c++17 -Isrc -Itests/cudasim/include -Wall -Wextra -Wno-unknown-p
            $(if $(WERROR),-Werror) $(OPTIMIZE) -pthread $(SAN)
 
 # ---- what is built ------------------------------------------------------------------------------
-SRC := $(filter-out $(if $(has_cuda),,%/cublas.c $(if $(SIM),,%/cuda.c)),$(sort $(wildcard src/*.c src/*/*.c)))
+SRC := $(filter-out $(if $(has_cuda),,%/cublas.c $(if $(SIM),,%/cuda.c)) $(if $(SIM)$(has_nccl),,%/nccl.c),$(sort $(wildcard src/*.c src/*/*.c)))
 CU := $(if $(SIM)$(has_cuda),$(sort $(wildcard src/*/*.cu)))
 CXXSRC := $(if $(SIM),$(sort $(wildcard tests/cudasim/*.cpp)))
 OBJ := $(SRC:%=$(BUILD)/%.o) $(CU:%=$(BUILD)/%.o) $(CXXSRC:%=$(BUILD)/%.o)
@@ -231,7 +231,7 @@ endif
 
 config: ## what was found
 	@printf '%-10s %s\n' compiler '$(CC), $(shell $(CC) --version | head -n 1)' \
-	  CUDA '$(if $(SIM),simulated,$(if $(has_cuda),$(NVCC) for sm $(SM),no))' NCCL '$(if $(has_nccl),yes,no)' \
+	  CUDA '$(if $(SIM),simulated,$(if $(has_cuda),$(NVCC) for sm $(SM),no))' NCCL '$(if $(SIM),simulated,$(if $(has_nccl),yes,no))' \
 	  HWLOC '$(if $(has_hwloc),yes,no: workers are not bound to cores)' \
 	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
 	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \

@@ -73,7 +73,7 @@ BEGIN {
     n = split("base 0 theory 1 kernels 1 devices 1 comm 2 topology 2 nn 3 tasks 4 envs 4 datasets 4 engine 5 " \
               "strategies 6 commands 7", pair, " ")
     for (i = 1; i < n; i += 2) floors[pair[i]] = pair[i + 1] + 0
-    threaded = "^src/((engine|datasets|commands)/|base/pulse\\.h$)"
+    threaded = "^src/((engine|datasets|commands)/|base/pulse\\.h$|comm/nccl\\.c$)"
     while ((getline file) > 0) known[files[++count] = file] = 1
     for (i = 1; i <= count; i++) {
         file = files[i]

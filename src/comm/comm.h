@@ -10,7 +10,9 @@
 #include "base/status.h"
 #include "devices/vec.h"
 
+struct device;
 struct event;
+struct reach;
 struct stream;
 
 /* How the workers wait for each other. */
@@ -25,10 +27,27 @@ struct ranks {
     int first, count;
 };
 
+enum { COMM_MOST = 64 }; /* workers; and so devices */
+
+/* NCCL between devices; kernels that reach all devices' memory; or kernels on host memory that all
+ * devices reach. COMM_AUTO is the first of these that is there. */
+enum comm_kind { COMM_AUTO, COMM_NCCL, COMM_COPY, COMM_HOST };
+
+struct comm_setup {
+    int size; /* workers, 1 .. COMM_MOST */
+    struct comm_waits waits;
+    enum comm_kind kind;
+    int ordered;               /* sums are added in rank order, whoever adds them */
+    const struct reach *reach; /* the workers' devices, by rank; the comm outlives it */
+    double patience;           /* seconds that NCCL may take to answer when all are there; 0: 120 */
+};
+
 struct comm {
     const struct comm_ops *ops;
+    enum comm_kind kind; /* never COMM_AUTO */
     int size;
     struct comm_waits waits;
+    char why[320]; /* what was chosen and why, in words for the log */
 };
 
 struct comm_ops {
@@ -50,12 +69,16 @@ struct comm_ops {
 
     /* The sum of one number, in rank order; NaN when the team broke. */
     double (*sum1)(struct comm *c, int rank, struct stream *q, double a);
+
+    /* Optional: there is nothing to do. Any thread, any time after open. abort: streams that are
+     * in a sum come out of it, with whatever they had; no sum is begun any more. check: has a sum
+     * failed that nobody waits for? */
+    void (*abort)(struct comm *c);
+    enum status (*check)(struct comm *c);
 };
 
-/* Through memory that all threads and devices of this process reach: each worker sums one slice of
- * the vectors, in rank order, and writes it to all. Where work is done at once, on the host, it
- * needs no join. */
-enum status comm_open_host(struct comm **out, int size, struct comm_waits waits);
+/* Main thread. STATUS_BAD_CONFIG or STATUS_DEVICE where the kind that is asked for is not there. */
+enum status comm_open(struct comm **out, const struct comm_setup *setup);
 
 /* NULL is fine. Before the devices close whose streams have joined. */
 void comm_close(struct comm *c);
@@ -65,5 +88,30 @@ void comm_sum(
 void comm_mix(
     struct comm *c, int rank, struct stream *q, struct vec y, struct vec v, const float *weight);
 double comm_sum1(struct comm *c, int rank, struct stream *q, double a);
+void comm_abort(struct comm *c);
+enum status comm_check(struct comm *c);
+
+/* ---- the kinds, which comm_open chooses from ------------------------------------------------ */
+
+/* The devices that the workers are on, each once; open, on the main thread, while a comm opens. */
+struct comm_devices {
+    int count;
+    int number[COMM_MOST];
+    struct device *device[COMM_MOST];
+    int of[COMM_MOST]; /* worker -> which of them */
+};
+
+/* Each worker sums one slice of the vectors, in rank order, and writes it to all. COMM_COPY: in the
+ * vectors themselves. COMM_HOST: where memory is not the host's, in pinned memory, to and from which
+ * each copies its vector. Where work is done at once, on the host, it needs no join. */
+enum status comm_open_slices(
+    struct comm **out, const struct comm_setup *setup, enum comm_kind kind);
+
+#ifdef HAVE_NCCL
+/* One rank a device, led by its first worker, who adds those of the others there. slices is what
+ * NCCL is not for; it is the comm's from now on, also where this fails. */
+enum status comm_open_nccl(struct comm **out, const struct comm_setup *setup,
+    const struct comm_devices *d, struct comm *slices);
+#endif
 
 #endif

@@ -7,6 +7,9 @@
 
 enum { LINE = 64 }; /* bytes: what two workers write stands on different cache lines */
 
+/* Floats of a vector that are on the host at a time: a meeting costs little beside moving them. */
+enum { LANDING = 1 << 20 };
+
 struct comm_seat {
     _Alignas(LINE) float *brought;
     size_t n;
@@ -14,7 +17,8 @@ struct comm_seat {
     struct device *device; /* of the two below; NULL where work is done at once */
     struct event *ready;   /* what is brought is there */
     struct event *done;    /* the caller's slice is written, to all */
-    float *slices[];       /* [size] the caller's slice of everybody's vector */
+    float *landing;  /* (LANDING), pinned: what is brought; NULL: vectors are where they are */
+    float *slices[]; /* [size] the caller's slice of everybody's vector */
 };
 
 struct host_comm {
@@ -39,7 +43,9 @@ static enum status host_join(struct comm *base, int rank, struct stream *q) {
     if (q->device->ops->host_memory) return STATUS_OK;
     mine->device = q->device;
     TRY(event_open(&mine->ready, q->device));
-    return event_open(&mine->done, q->device);
+    TRY(event_open(&mine->done, q->device));
+    if (base->kind == COMM_COPY) return STATUS_OK;
+    return device_pinned(q->device, (void **)&mine->landing, LANDING * sizeof(float));
 }
 
 /* q goes on when the others' vectors are there, or when they have written their slices. The events
@@ -59,14 +65,17 @@ static void wait_done(struct host_comm *c, int rank, struct stream *q) {
     }
 }
 
-static void host_sum(
-    struct comm *base, int rank, struct stream *q, struct vec v, float scale, struct ranks of) {
-    struct host_comm *c = (struct host_comm *)base;
+static size_t landing_room(size_t n) { return n < LANDING ? n : LANDING; }
+
+/* False when the team is broken. */
+static int sum_slices(
+    struct host_comm *c, int rank, struct stream *q, struct vec v, float scale, struct ranks of) {
+    struct comm *base = &c->base;
     struct comm_seat *mine = seat_at(c, rank);
     mine->brought = v.at;
     mine->n = v.n;
     if (mine->device) stream_record(q, mine->ready);
-    if (!base->waits.meet(base->waits.with, rank)) return;
+    if (!base->waits.meet(base->waits.with, rank)) return 0;
     int slice = rank - of.first;
     size_t from = slice_start(v.n, slice, of.count), to = slice_start(v.n, slice + 1, of.count);
     for (int i = 0; i < of.count; i++) {
@@ -79,17 +88,37 @@ static void host_sum(
     if (mine->device) stream_record(q, mine->done);
     base->waits.part(base->waits.with, rank);
     wait_done(c, rank, q);
+    return 1;
 }
 
-static void host_mix(struct comm *base, int rank, struct stream *q, struct vec y, struct vec v,
-    const float *weight) {
+static void host_sum(
+    struct comm *base, int rank, struct stream *q, struct vec v, float scale, struct ranks of) {
     struct host_comm *c = (struct host_comm *)base;
+    float *landing = seat_at(c, rank)->landing;
+    size_t from = 0;
+    if (!landing) {
+        sum_slices(c, rank, q, v, scale, of);
+        return;
+    }
+    do {
+        struct vec landed = {landing, landing_room(v.n - from)};
+        stream_copy(q, landing, v.at + from, landed.n * sizeof *landing);
+        if (!sum_slices(c, rank, q, landed, scale, of)) return;
+        stream_copy(q, v.at + from, landing, landed.n * sizeof *landing);
+        from += landed.n;
+    } while (from < v.n);
+}
+
+/* False when the team is broken. */
+static int mix_brought(struct host_comm *c, int rank, struct stream *q, struct vec y, struct vec v,
+    const float *weight) {
+    struct comm *base = &c->base;
     struct comm_seat *mine = seat_at(c, rank);
     float keep = 0;
     mine->brought = v.at;
     mine->n = v.n;
     if (mine->device) stream_record(q, mine->ready);
-    if (!base->waits.meet(base->waits.with, rank)) return;
+    if (!base->waits.meet(base->waits.with, rank)) return 0;
     wait_ready(c, rank, q);
     for (int r = 0; r < base->size; r++) {
         if (weight[r] == 0) continue;
@@ -100,6 +129,24 @@ static void host_mix(struct comm *base, int rank, struct stream *q, struct vec y
     if (mine->device) stream_record(q, mine->done);
     base->waits.part(base->waits.with, rank);
     wait_done(c, rank, q);
+    return 1;
+}
+
+static void host_mix(struct comm *base, int rank, struct stream *q, struct vec y, struct vec v,
+    const float *weight) {
+    struct host_comm *c = (struct host_comm *)base;
+    float *landing = seat_at(c, rank)->landing;
+    size_t from = 0;
+    if (!landing) {
+        mix_brought(c, rank, q, y, v, weight);
+        return;
+    }
+    do {
+        struct vec landed = {landing, landing_room(v.n - from)}, part = {y.at + from, landed.n};
+        stream_copy(q, landing, v.at + from, landed.n * sizeof *landing);
+        if (!mix_brought(c, rank, q, part, landed, weight)) return;
+        from += landed.n;
+    } while (from < v.n);
 }
 
 static double host_sum1(struct comm *base, int rank, struct stream *q, double a) {
@@ -133,11 +180,27 @@ static const struct comm_ops comm_host = {
     .sum1 = host_sum1,
 };
 
-enum status comm_open_host(struct comm **out, int size, struct comm_waits waits) {
+static const struct comm_ops comm_copy = {
+    .name = "copy",
+    .close = host_comm_close,
+    .join = host_join,
+    .sum = host_sum,
+    .mix = host_mix,
+    .sum1 = host_sum1,
+};
+
+enum status comm_open_slices(
+    struct comm **out, const struct comm_setup *setup, enum comm_kind kind) {
+    int size = setup->size;
     struct host_comm *c = calloc(1, sizeof *c);
     if (!c) return fail(STATUS_FAILED, "no memory for collectives");
     *out = &c->base;
-    c->base = (struct comm){&comm_host, size, waits};
+    c->base = (struct comm){
+        .ops = kind == COMM_COPY ? &comm_copy : &comm_host,
+        .kind = kind,
+        .size = size,
+        .waits = setup->waits,
+    };
     size_t bytes = sizeof(struct comm_seat) + (size_t)size * sizeof(float *);
     c->stride = (bytes + LINE - 1) / LINE * LINE;
     c->seats = aligned_alloc(LINE, c->stride * (size_t)size);

@@ -8,6 +8,7 @@
 
 #include "base/draft.h"
 #include "base/replacement.h"
+#include "comm/comm.h"
 #include "engine/checkpoint.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
@@ -118,6 +119,7 @@ enum status folder_save(struct run *run, struct stream *q, struct vec answer, st
 /* NULL when there is no memory for all of it. */
 static char *summary_text(const struct run *run) {
     const struct run_result *r = &run->result;
+    const struct comm *comm = team_comm(run->team);
     const struct note numbers[] = {
         {"workers", run->set.workers},
         {"parameters", (double)run->task->parameters},
@@ -138,6 +140,8 @@ static char *summary_text(const struct run *run) {
     };
     cJSON *top = cJSON_CreateObject();
     int whole = cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name) &&
+                cJSON_AddStringToObject(top, "comm", comm->ops->name) &&
+                cJSON_AddStringToObject(top, "comm_why", comm->why) &&
                 metrics_add(top, numbers, sizeof numbers / sizeof *numbers);
     char *text = whole ? cJSON_Print(top) : NULL;
     cJSON_Delete(top);

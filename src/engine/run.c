@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "comm/comm.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
 
@@ -90,13 +91,16 @@ static enum status open_team(struct run *run) {
         .kind = run->devices.ops,
         .number = number,
         .center = run->set.center,
+        .comm = run->set.comm,
         .machine = run->machine,
         .places = run->place,
         .group = run->group,
         .round_ended = crew_round_ended,
         .with = run,
     };
-    return team_open(&run->team, &set);
+    TRY(team_open(&run->team, &set));
+    run->set.comm = (int)team_comm(run->team)->kind;
+    return STATUS_OK;
 }
 
 enum status run_open_team(struct run *run, const struct strategy_ops *strategy) {
@@ -147,6 +151,7 @@ static void say_what(const struct run *run) {
     log_info("%s", task);
     log_info("%s, %s, %s order, max_lag %d", run->set.strategy, who,
         run->set.order == ORDER_FIXED ? "fixed" : "free", run->set.max_lag);
+    log_info("%s", team_comm(run->team)->why);
     const struct strategy_ops *ops = run->strategy->ops;
     if (ops->describe) {
         ops->describe(run->strategy, run->team, task, sizeof task);
@@ -177,6 +182,15 @@ static void show_progress(const struct run *run, double seconds) {
         samples / run->task->epoch, goal, loss, samples / seconds);
 }
 
+/* A sum between devices may fail while all workers are busy with something else. */
+static void watch_comm(struct run *run) {
+    if (run->comm_end != STATUS_OK) return;
+    run->comm_end = comm_check(team_comm(run->team));
+    if (run->comm_end == STATUS_OK) return;
+    snprintf(run->comm_why, sizeof run->comm_why, "%s", fail_message());
+    team_break(run->team, -1);
+}
+
 /* Waits for the workers, with a sign of life on a terminal and an eye on theirs. */
 static void join_workers(struct run *run) {
     double start = clock_seconds();
@@ -187,6 +201,7 @@ static void join_workers(struct run *run) {
         do {
             if (!run->setup->quiet) show_progress(run, clock_seconds() - start);
             watch_workers(run);
+            watch_comm(run);
             until.tv_nsec += 200000000;
             until.tv_sec += until.tv_nsec / 1000000000;
             until.tv_nsec %= 1000000000;
@@ -198,6 +213,7 @@ static void join_workers(struct run *run) {
 /* The run ends as the worker that failed first did, in its words. */
 static enum status verdict(const struct run *run) {
     int culprit = team_culprit(run->team);
+    if (culprit < 0 && run->comm_end != STATUS_OK) return fail(run->comm_end, "%s", run->comm_why);
     if (culprit < 0) return STATUS_OK;
     const struct crew *c = &run->crew[culprit];
     return fail(c->end, "worker %d: %s", culprit, c->why);

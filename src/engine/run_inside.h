@@ -55,6 +55,10 @@ struct run {
     struct pulse *pulse; /* of each; the watchdog reads what the workers write */
     struct watchdog watchdog;
 
+    /* A sum that failed while no worker waited for it; the main thread's. */
+    enum status comm_end;
+    char comm_why[512];
+
     /* Told at each round's end, under the team's lock. */
     double samples;         /* drawn by all workers */
     double next_evaluation; /* in samples */

@@ -1,4 +1,5 @@
 /* run_options.c -- the settings that the engine itself reads. */
+#include "comm/comm.h"
 #include "engine/run.h"
 #include "engine/team_waits.h"
 #include "nn/optimizer.h"
@@ -24,6 +25,11 @@ const struct option run_options[] = {
     {"center", OPTION_CHOICE, offsetof(struct run_settings, center), CENTER_AUTO, 0, 2,
         "zero_copy|staged|auto: GPUs exchange with vectors in host memory by kernels that reach "
         "them there, by copies in both directions at once, or whatever is faster at start",
+        NULL},
+    {"comm", OPTION_CHOICE, offsetof(struct run_settings, comm), COMM_AUTO, 0, 3,
+        "auto|nccl|copy|host: GPUs take sums by NCCL, over peer access, or through host memory; "
+        "auto: "
+        "the first of these that is there",
         NULL},
     {"max_lag", OPTION_INT, offsetof(struct run_settings, max_lag), 4, 0, 1e9,
         "rounds that the fastest may be ahead; 0: any number", NULL},

@@ -261,6 +261,7 @@ void team_break(struct team *t, int rank) {
     t->broken = 1;
     for (int r = 0; r < t->set.size; r++) wake(t, r);
     pthread_mutex_unlock(&t->lock);
+    comm_abort(t->comm);
 }
 
 int team_broken(const struct team *t) {
@@ -287,7 +288,14 @@ enum status team_open(struct team **out, const struct team_settings *set) {
     for (int r = 0; r < set->size && set->number; r++) t->number[r] = set->number[r];
     t->set.number = t->number;
     TRY(device_open(&t->device, set->kind ? set->kind : &device_host, t->number[0], 1));
-    return comm_open_host(&t->comm, set->size, (struct comm_waits){comm_meets, comm_parts, t});
+    struct comm_setup comm = {
+        .size = set->size,
+        .waits = {comm_meets, comm_parts, t},
+        .kind = set->comm,
+        .ordered = set->order == ORDER_FIXED,
+        .reach = team_reach(t),
+    };
+    return comm_open(&t->comm, &comm);
 }
 
 void team_close(struct team *t) {

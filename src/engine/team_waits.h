@@ -38,6 +38,7 @@ struct team_settings {
     const struct device_ops *kind; /* of the workers' devices; NULL: the host */
     const int *number;             /* [size] of each worker's device; read by team_open; NULL: 0 */
     int center;                    /* enum center_way: how shared_elastic reaches a host's vector */
+    int comm;                      /* how sums are taken: enum comm_kind */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
     const int *group; /* what team_group says; NULL: all 0 */
@@ -74,7 +75,8 @@ int team_end_round(struct team *t, int rank);
 /* This worker comes to no more events. */
 void team_leave(struct team *t, int rank);
 
-/* Lets go everybody who waits for an arrival; the first to break is remembered. */
+/* Lets go everybody who waits for an arrival, and streams that are in a sum; the first to break is
+ * remembered. rank -1: no worker did. */
 void team_break(struct team *t, int rank);
 int team_broken(const struct team *t);
 int team_culprit(const struct team *t); /* who broke it first; -1: nobody. When all have ended. */

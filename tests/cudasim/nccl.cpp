@@ -52,6 +52,7 @@ struct Pending { // an operation waiting for ncclGroupEnd
 
 static bool all_joined(Clique *clique) { return clique->joined == clique->nranks; }
 
+static std::atomic<int> g_error{ncclSuccess}; // see cudasim_nccl_error
 static std::mutex g_mutex;
 static std::map<uint64_t, Clique *> &g_cliques = *new std::map<uint64_t, Clique *>();
 static uint64_t g_next_id = 1;
@@ -366,8 +367,11 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
     } else {
         *error = init_result(comm);
     }
+    if (g_error != ncclSuccess) *error = (ncclResult_t)g_error.load();
     return ncclSuccess;
 }
+
+void cudasim_nccl_error(ncclResult_t error) { g_error = error; }
 
 ncclResult_t ncclCommCount(const ncclComm_t comm, int *count) {
     return *count = comm->clique->nranks, ncclSuccess;

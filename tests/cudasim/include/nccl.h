@@ -81,6 +81,9 @@ ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataT
 ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t recv_count, ncclDataType_t type,
     ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
 
+/* From now on each communicator tells this error when it is asked; ncclSuccess: none. */
+void cudasim_nccl_error(ncclResult_t error);
+
 #ifdef __cplusplus
 }
 #endif
