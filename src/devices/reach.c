@@ -128,7 +128,7 @@ static int take_claims(struct reach *p) {
     int open = 0;
     for (int a = 0; a < p->count; a++) {
         for (int b = 0; b < p->count; b++) {
-            int same = p->ops->host_memory || p->number[a] == p->number[b];
+            int same = !p->ops->peer_claim || p->number[a] == p->number[b];
             p->claimed[a][b] =
                 same || p->ops->peer_claim(p->number[a], p->number[b]).reaches ? 1 : 0;
             p->state[a][b] = same ? REACH_YES : p->claimed[a][b] ? REACH_UNTRIED : REACH_DENIED;
