@@ -28,8 +28,7 @@ const struct option run_options[] = {
         NULL},
     {"comm", OPTION_CHOICE, offsetof(struct run_settings, comm), COMM_AUTO, 0, 3,
         "auto|nccl|copy|host: GPUs take sums by NCCL, over peer access, or through host memory; "
-        "auto: "
-        "the first of these that is there",
+        "auto: the first of these that is there",
         NULL},
     {"max_lag", OPTION_INT, offsetof(struct run_settings, max_lag), 4, 0, 1e9,
         "rounds that the fastest may be ahead; 0: any number", NULL},
