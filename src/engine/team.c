@@ -291,7 +291,7 @@ enum status team_open(struct team **out, const struct team_settings *set) {
     struct comm_setup comm = {
         .size = set->size,
         .waits = {comm_meets, comm_parts, t},
-        .kind = set->comm,
+        .kind = (enum comm_kind)set->comm,
         .ordered = set->order == ORDER_FIXED,
         .reach = team_reach(t),
     };
