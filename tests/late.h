@@ -175,6 +175,11 @@ static const struct device_ops device_late;
 
 static inline int late_count(void) { return 4; }
 
+static inline void late_address(int index, char text[32]) {
+    (void)index;
+    text[0] = 0;
+}
+
 static inline enum status late_open(struct device **out, int index, int threads) {
     struct late_device *d = calloc(1, sizeof *d);
     if (!d) abort();
@@ -343,6 +348,7 @@ static inline enum status late_sync(struct stream *q) {
 static const struct device_ops device_late = {
     .kind = "late",
     .count = late_count,
+    .address = late_address,
     .open = late_open,
     .close = late_close,
     .use = late_use,

@@ -350,8 +350,10 @@ static void check_said(const char *text, const char *want) {
 /* A lock cannot be broken: the holder is to blame, and its victims say for whom they wait. */
 Test(faults, who_freezes_with_a_lock_is_blamed_and_not_those_who_wait_for_it) {
     const struct fault plan = {.point = POINT_kernel_elastic, .rank = 1, .freezes = 1, .nth = 3};
-    char *text = freeze_one(
-        &plan, "run.strategy=easgd easgd.tau=1 run.workers=4 run.steps=100000 run.max_lag=0", 1);
+    char *text = freeze_one(&plan,
+        "run.strategy=easgd easgd.tau=1 run.workers=4 run.steps=100000 run.max_lag=0 "
+        "run.center=zero_copy",
+        1);
     check_said(text, "error  worker 1 is frozen: exchanging with shared vector center for 2.");
     for (int r = 0; r < 4; r++) {
         char want[128];

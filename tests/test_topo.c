@@ -55,17 +55,69 @@ Test(topo, gpus_are_found_with_their_links) {
     const char *const addresses[] = {
         "0000:00:02.0", "0000:3b:00.0", "0000:b1:00.0", "0000:c1:00.0"};
     const unsigned vendors[] = {0x1234, 0x10de, 0x10de, 0x1002};
-    const unsigned devices[] = {0x1111, 0x1eb8, 0x2335, 0x740c};
+    const unsigned codes[] = {0x1111, 0x1eb8, 0x2335, 0x740c};
     const int nodes[] = {-1, 0, 1, -1}, now[] = {0, 8, 16, 0}, most[] = {0, 16, 16, 0};
     const double rate_now[] = {0, 2.5, 32, 0}, rate_most[] = {0, 8, 32, 0};
     for (int i = 0; i < 4; i++) {
         cr_assert(strcmp(g[i].address, addresses[i]) == 0, "%s", g[i].address);
-        cr_assert(g[i].vendor == vendors[i] && g[i].device == devices[i], "%d", i);
+        cr_assert(g[i].vendor == vendors[i] && g[i].device == codes[i], "%d", i);
         cr_assert(g[i].node == nodes[i], "%d: node %d", i, g[i].node);
         cr_assert(g[i].now.lanes == now[i] && g[i].now.rate == rate_now[i], "%d", i);
         cr_assert(g[i].most.lanes == most[i] && g[i].most.rate == rate_most[i], "%d", i);
     }
     cr_assert(g[2].class == 0x030200);
+}
+
+/* Links into a tree of devices, as sysfs has them. */
+static void hang(const char *device, const char *below) {
+    char path[100];
+    snprintf(path, sizeof path, "tree/%s/%s", below, device);
+    files_make_folder(path);
+    snprintf(path, sizeof path, "tree/%s/%s", below, device);
+    cr_assert(symlink(path, files_path(device)) == 0);
+}
+
+static void hang_on_node(const char *device, const char *below, const char *node) {
+    char path[100];
+    hang(device, below);
+    snprintf(path, sizeof path, "tree/%s/%s", below, device);
+    say(path, "numa_node", node);
+}
+
+Test(topo, what_lies_between_two_gpus_is_read_from_the_tree_of_devices) {
+    static const char *const folders[] = {"tree", "tree/pci0000:3a", "tree/pci0000:3a/0000:3a:00.0",
+        "tree/pci0000:5d", "tree/pci0000:b0", "tree/pci0000:3a/0000:3a:01.0"};
+    for (int i = 0; i < 6; i++) files_make_folder(folders[i]);
+    hang_on_node("0000:3b:00.0", "pci0000:3a/0000:3a:00.0", "0\n");
+    hang_on_node("0000:3c:00.0", "pci0000:3a/0000:3a:00.0", "0\n");
+    hang_on_node("0000:3d:00.0", "pci0000:3a/0000:3a:01.0", "0\n");
+    hang_on_node("0000:5e:00.0", "pci0000:5d", "0\n");
+    hang_on_node("0000:b1:00.0", "pci0000:b0", "1\n");
+    const char *a = "0000:3b:00.0";
+    cr_assert(pci_between(files_folder, a, "0000:3c:00.0") == PCI_SWITCH);
+    cr_assert(pci_between(files_folder, a, "0000:3d:00.0") == PCI_ROOT);
+    cr_assert(pci_between(files_folder, a, "0000:5e:00.0") == PCI_NODE);
+    cr_assert(pci_between(files_folder, "0000:b1:00.0", a) == PCI_FAR);
+    cr_assert(pci_between(files_folder, a, "0000:ff:00.0") == PCI_UNKNOWN);
+    cr_assert(pci_between(files_folder, "", a) == PCI_UNKNOWN);
+}
+
+Test(topo, hints_at_an_iommu_are_read_where_they_can_be) {
+    static const char line[] = "quiet intel_iommu=on root=/dev/sda pcie_acs_override=off\n";
+    char text[64];
+    files_write("cmdline", line, strlen(line));
+    pci_kernel_words(files_path("cmdline"), text, sizeof text);
+    cr_assert(strcmp(text, "intel_iommu=on pcie_acs_override=off") == 0, "%s", text);
+    pci_kernel_words(files_path("cmdline"), text, 8);
+    cr_assert(strcmp(text, "intel_i") == 0, "%s", text);
+    pci_kernel_words(files_path("nowhere"), text, sizeof text);
+    cr_assert(text[0] == 0);
+    cr_assert(pci_iommu_groups(files_path("groups")) == -1);
+    files_make_folder("groups");
+    cr_assert(pci_iommu_groups(files_path("groups")) == 0);
+    files_make_folder("groups/7");
+    files_make_folder("groups/8");
+    cr_assert(pci_iommu_groups(files_path("groups")) == 2);
 }
 
 Test(topo, no_pci_is_no_gpu_and_no_failure) {
@@ -114,7 +166,11 @@ static void show_open(struct shown *w, const char *machine, int workers, int thr
     cr_assert(topology_open(&w->machine, machine) == STATUS_OK, "%s", fail_message());
     cr_assert(plan_places(w->machine, workers, threads, w->place) == STATUS_OK);
     cr_assert(tree_open(&w->tree, w->machine) == STATUS_OK, "%s", fail_message());
-    w->s = (struct seating){w->machine, &w->tree, w->place, workers, w->gpus, 0};
+    w->s = (struct seating){.machine = w->machine,
+        .tree = &w->tree,
+        .place = w->place,
+        .workers = workers,
+        .gpu = w->gpus};
 }
 
 static void show_close(struct shown *w) {

@@ -108,6 +108,7 @@ void topo_print(FILE *f, const struct seating *s) {
     print_tree(f, s);
     print_workers(f, s);
     print_gpus(f, s);
+    if (s->links) links_print(f, s->links);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -191,6 +192,7 @@ enum status topo_print_json(FILE *f, const struct seating *s) {
     for (int r = 0; r < s->workers; r++) cJSON_AddItemToArray(workers, worker_json(s, r));
     cJSON *gpus = cJSON_AddArrayToObject(top, "gpus");
     for (int i = 0; i < s->gpus; i++) cJSON_AddItemToArray(gpus, gpu_json(s->gpu + i));
+    if (s->links) links_add(top, s->links);
     char *text = top ? cJSON_Print(top) : NULL;
     cJSON_Delete(top);
     if (!text) return fail(STATUS_FAILED, "no memory for the machine as JSON");
@@ -201,13 +203,26 @@ enum status topo_print_json(FILE *f, const struct seating *s) {
 
 /* ---- the command ------------------------------------------------------------------------------ */
 
-static enum status show(const struct machine *m, const struct run_settings *set, int json) {
+/* The first kind that is not the host and of which there are any. */
+static const struct device_ops *kind_linked(void) {
+    for (int i = 0; devices[i]; i++) {
+        if (!devices[i]->host_memory && devices[i]->count() > 0) return devices[i];
+    }
+    return NULL;
+}
+
+static enum status show(
+    const struct machine *m, const struct run_settings *set, int json, int measure) {
+    static struct links links;
+    const struct device_ops *kind = kind_linked();
     static struct gpu gpus[GPUS_MOST];
     struct place place[TEAM_MOST];
     struct seating s = {.machine = m, .place = place, .workers = set->workers, .gpu = gpus};
     struct tree tree;
     TRY(plan_places(m, set->workers, set->threads, place));
     TRY(pci_gpus(pci_folder, gpus, &s.gpus));
+    if (kind) TRY(links_find(&links, kind, measure));
+    if (kind) s.links = &links;
     TRY(tree_open(&tree, m));
     s.tree = &tree;
     enum status end = STATUS_OK;
@@ -230,10 +245,19 @@ static enum status read_run(struct run_settings *set, int words, char **word) {
 enum status command_topo(int words, char **word) {
     struct run_settings set;
     struct machine *m;
-    int json = words > 0 && !strcmp(word[0], "--json");
-    TRY(read_run(&set, words - json, word + json));
+    int json = 0, measure = 0, flags = 0;
+    for (; flags < words && !strncmp(word[flags], "--", 2); flags++) {
+        if (!strcmp(word[flags], "--json")) {
+            json = 1;
+        } else if (!strcmp(word[flags], "--measure")) {
+            measure = 1;
+        } else {
+            break;
+        }
+    }
+    TRY(read_run(&set, words - flags, word + flags));
     TRY(topology_open(&m, NULL));
-    enum status end = show(m, &set, json);
+    enum status end = show(m, &set, json, measure);
     topology_close(m);
     return end;
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "commands/links.h"
 #include "topology/pci.h"
 #include "topology/tree.h"
 
@@ -14,6 +15,7 @@ struct seating {
     int workers;
     const struct gpu *gpu; /* [gpus] */
     int gpus;
+    const struct links *links; /* of devices that have a driver; NULL: none */
 };
 
 /* A line a package, node, cache or core, with the workers that sit there; then the workers; then

@@ -1,4 +1,5 @@
 /* cuda.c -- one GPU as a device, over the CUDA runtime. Nothing runs on the default stream. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,13 @@ static int cuda_count(void) {
     fail_remember("%s: %s", cudaGetErrorName(error == cudaSuccess ? cudaErrorNoDevice : error),
         cuda_meaning(error == cudaSuccess ? cudaErrorNoDevice : error));
     return 0;
+}
+
+/* sysfs writes the letters small, the runtime large. */
+static void cuda_address(int index, char text[32]) {
+    text[0] = 0;
+    if (cudaDeviceGetPCIBusId(text, 32, index) != cudaSuccess) (void)cudaGetLastError();
+    for (char *c = text; *c; c++) *c = (char)tolower((unsigned char)*c);
 }
 
 static enum status cuda_use(struct device *d) {
@@ -373,6 +381,7 @@ const struct device_ops device_cuda = {
     .kind = "cuda",
     .host_memory = 0,
     .count = cuda_count,
+    .address = cuda_address,
     .open = cuda_open,
     .close = cuda_close,
     .use = cuda_use,

@@ -37,6 +37,9 @@ struct device_ops {
     /* All required. How many there are: 0 where there is none, and then fail_message says why. */
     int (*count)(void);
 
+    /* Where the index-th sits on the PCI bus, "0000:3b:00.0"; "": on none. */
+    void (*address)(int index, char text[32]);
+
     /* The index-th of its kind; threads is the OpenMP team of a host device, else ignored. */
     enum status (*open)(struct device **out, int index, int threads);
     void (*close)(struct device *d);

@@ -18,6 +18,11 @@ struct event {
 
 static int host_count(void) { return 1; }
 
+static void host_address(int index, char text[32]) {
+    (void)index;
+    text[0] = 0;
+}
+
 static enum status host_open(struct device **out, int index, int threads) {
     struct host *h = calloc(1, sizeof *h);
     if (!h) return fail(STATUS_FAILED, "no memory for a host device");
@@ -124,6 +129,7 @@ const struct device_ops device_host = {
     .kind = "host",
     .host_memory = 1,
     .count = host_count,
+    .address = host_address,
     .open = host_open,
     .close = host_close,
     .use = host_use,

@@ -1,6 +1,7 @@
 /* shared.c -- the shared vectors of team.h. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,11 +122,15 @@ static enum status staging_open(struct staging **out, struct device *d, size_t n
     return STATUS_OK;
 }
 
-/* After a failure a worker's own stream may not have waited for these. */
+/* After a failure a worker's own stream may not have waited for these. What they say of it has been
+ * told, and does not take the place of the words that the run ends with. */
 static void staging_close(struct staging *g, struct device *d) {
+    char told[512];
     if (!g) return;
+    snprintf(told, sizeof told, "%s", fail_message());
     if (g->in) (void)stream_sync(g->in);
     if (g->out) (void)stream_sync(g->out);
+    fail_remember("%s", told);
     for (int i = 0; i < SLOTS; i++) {
         event_close(g->slot[i].loaded, d);
         event_close(g->slot[i].mixed, d);

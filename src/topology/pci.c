@@ -8,6 +8,8 @@
 #include <string.h>
 
 const char pci_folder[] = "/sys/bus/pci/devices";
+const char iommu_folder[] = "/sys/kernel/iommu_groups";
+const char kernel_file[] = "/proc/cmdline";
 
 enum { CLASS_DISPLAY = 0x03, LANES_MOST = 32 };
 
@@ -71,6 +73,62 @@ enum status pci_gpus(const char *folder, struct gpu gpus[GPUS_MOST], int *n) {
     }
     free((void *)entry);
     return STATUS_OK;
+}
+
+/* ---- what lies between ------------------------------------------------------------------------- */
+
+/* .../pci0000:3a/0000:3a:00.0/0000:3b:00.0: the host bridge and what is below it, or NULL. */
+static char *way_read(const char *folder, const char *device, char path[PATH_MAX]) {
+    char link[PATH_MAX];
+    if (!*device || snprintf(link, sizeof link, "%s/%s", folder, device) >= PATH_MAX) return NULL;
+    if (!realpath(link, path)) return NULL;
+    char *root = strstr(path, "/pci");
+    return root ? root + 1 : NULL;
+}
+
+static double node_read(const char *folder, const char *device) {
+    return number_read(folder, device, "numa_node", -1);
+}
+
+enum pci_way pci_between(const char *folder, const char *a, const char *b) {
+    static char one[PATH_MAX], other[PATH_MAX];
+    const char *x = way_read(folder, a, one), *y = way_read(folder, b, other);
+    int shared = 0; /* whole names of the two ways that are the same */
+    if (!x || !y) return PCI_UNKNOWN;
+    for (; *x && *x == *y; x++, y++) shared += *x == '/';
+    if (shared > 1) return PCI_SWITCH;
+    if (shared == 1) return PCI_ROOT;
+    double near = node_read(folder, a), far = node_read(folder, b);
+    if (near < 0 || far < 0) return PCI_UNKNOWN;
+    return near == far ? PCI_NODE : PCI_FAR;
+}
+
+/* ---- what stands in the way --------------------------------------------------------------------- */
+
+int pci_iommu_groups(const char *folder) {
+    struct dirent **entry;
+    int groups = 0, found = scandir(folder, &entry, NULL, NULL);
+    if (found < 0) return -1;
+    for (int i = 0; i < found; i++) {
+        groups += entry[i]->d_name[0] != '.';
+        free(entry[i]);
+    }
+    free((void *)entry);
+    return groups;
+}
+
+void pci_kernel_words(const char *file, char *text, size_t n) {
+    char line[4096], *rest = NULL;
+    size_t at = 0;
+    text[0] = 0;
+    FILE *f = fopen(file, "r");
+    if (!f) return;
+    char *word = fgets(line, sizeof line, f) ? strtok_r(line, " \n", &rest) : NULL;
+    fclose(f);
+    for (; word && at < n; word = strtok_r(NULL, " \n", &rest)) {
+        if (!strstr(word, "iommu") && !strstr(word, "acs")) continue;
+        at += (size_t)snprintf(text + at, n - at, "%s%s", at ? " " : "", word);
+    }
 }
 
 /* Up to 5 GT/s a byte takes 10 bits, up to 32 GT/s 128 bits take 130; above, 242 bytes of each
