@@ -7,6 +7,10 @@
 #include "check.h"
 #include "files.h"
 
+#ifdef HAVE_CUDA
+#include <cuda_runtime.h>
+#endif
+
 TestSuite(topo, .init = files_open, .fini = files_close, .timeout = 30);
 
 /* ---- GPUs ------------------------------------------------------------------------------------ */
@@ -319,6 +323,62 @@ Test(topo, json_says_the_same) {
     cr_assert(!cJSON_GetObjectItem(item(top, "gpus", 0), "link_now") && !item(top, "gpus", 4));
     cJSON_Delete(top);
     show_close(&w);
+}
+
+#endif
+
+/* ---- links ------------------------------------------------------------------------------------ */
+
+#ifndef CUDASIM
+
+Test(topo, links_between_gpus) { cr_skip_test("needs the simulated CUDA: make sim"); }
+
+#else
+
+static char *printed(const struct links *l) {
+    static char text[8192];
+    FILE *f = fmemopen(text, sizeof text, "w");
+    cr_assert(f != NULL);
+    links_print(f, l);
+    fclose(f);
+    return text;
+}
+
+Test(topo, a_pair_that_corrupts_is_shown_as_vetoed, .timeout = 120) {
+    if (device_cuda.count() < 3) cr_skip_test("needs 3 GPUs");
+    static struct links l;
+    cudasim_peer_trouble(2, 1, CUDASIM_PEER_COPIES);
+    cr_assert(links_find(&l, &device_cuda, 0) == STATUS_OK, "%s", fail_message());
+    char *text = printed(&l);
+    cr_assert(strstr(text, "cuda:0 Simulated GPU 0, GPU 0000:01:00.0\n"), "%s", text);
+    cr_assert(strstr(text, "NVLink yes  NVLink veto"), "%s", text);
+    cr_assert(strstr(text, "cuda:2 does not reach cuda:1, though the driver says so: bytes arrive "
+                           "changed\n"),
+        "%s", text);
+    cr_assert(!strstr(text, "GB/s"), "%s", text);
+    cJSON *top = cJSON_CreateObject(), *pair;
+    int vetoes = 0;
+    links_add(top, &l);
+    cJSON_ArrayForEach (pair, cJSON_GetObjectItem(top, "pairs")) {
+        cr_assert(cJSON_IsTrue(cJSON_GetObjectItem(pair, "claimed")));
+        vetoes += cJSON_IsFalse(cJSON_GetObjectItem(pair, "verified"));
+    }
+    cr_assert(cJSON_GetArraySize(cJSON_GetObjectItem(top, "devices")) == l.count);
+    cr_assert(vetoes == 1, "%d", vetoes);
+    cJSON_Delete(top);
+}
+
+Test(topo, copies_are_measured_in_both_directions, .timeout = 120) {
+    if (device_cuda.count() < 1) cr_skip_test("needs a GPU");
+    static struct links l;
+    cr_assert(links_find(&l, &device_cuda, 1) == STATUS_OK, "%s", fail_message());
+    for (int a = 0; a <= l.count; a++) {
+        for (int b = 0; b <= l.count; b++) {
+            cr_assert((l.rate[a][b] > 0) == (a != b) && (l.latency[a][b] > 0) == (a != b));
+        }
+    }
+    cr_assert(strstr(printed(&l), "GB/s") && strstr(printed(&l), "microseconds"));
+    cr_assert(cudasim_live() == 0);
 }
 
 #endif
