@@ -19,7 +19,7 @@ const struct command commands[] = {
     {"stability", "huddle stability [name=value ...]",
         "where ADMM, EASGD and DOWNPOUR come to rest: a table, a CSV file, a picture",
         command_stability},
-    {"topo", "huddle topo [--json] [file.ini] [group.name=value ...]",
+    {"topo", "huddle topo [--json] [--measure] [file.ini] [group.name=value ...]",
         "show the machine, who would sit where on it, and its GPUs", command_topo},
     {"help", "huddle help [train|evaluate|stability|topo|strategies|<strategy>|models|options]",
         "say more", command_help},

@@ -31,13 +31,17 @@ static void print_train(void) {
 
 static void print_topo(void) {
     printf(
-        "huddle topo [--json] [file.ini] [group.name=value ...]\n\n"
+        "huddle topo [--json] [--measure] [file.ini] [group.name=value ...]\n\n"
         "The machine as a tree of packages, NUMA nodes, caches and cores, with the workers that\n"
         "run.workers and topology.threads would put there; then the GPUs on the PCI bus, whether\n"
         "or not there is a driver for them: their NUMA node, and what their link runs at now and\n"
-        "at most. Packages, nodes and units have the system's numbers, cores huddle's own.\n\n"
+        "at most. Packages, nodes and units have the system's numbers, cores huddle's own. Of "
+        "GPUs\n"
+        "with a driver: what lies between each two, and whether one reaches the other's memory,\n"
+        "which is tried; --measure adds how fast copies are.\n\n"
         "  huddle topo workers=2 topology.threads=4\n"
-        "  huddle topo --json mine.ini\n");
+        "  huddle topo --json mine.ini\n"
+        "  huddle topo --measure\n");
 }
 
 static void print_stability(void) {

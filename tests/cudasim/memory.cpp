@@ -176,8 +176,12 @@ Work memory_far_trouble(int device, Work run) {
         };
         for (const Far &f : far) hang(device, f.device);
         flip(CUDASIM_PEER_READS);
+        std::vector<char> before;
+        for (const Far &f : far) before.push_back(*f.at);
         run();
-        flip(CUDASIM_PEER_READS);
+        for (size_t i = 0; i < far.size(); i++) // back, unless the kernel wrote there
+            if (sim_peer_trouble(device, far[i].device) & CUDASIM_PEER_READS)
+                if (*far[i].at == before[i]) *far[i].at ^= 1;
         flip(CUDASIM_PEER_WRITES);
     };
 }
