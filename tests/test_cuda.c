@@ -112,6 +112,8 @@ Test(cuda, a_device_has_a_name_and_says_how_much_memory_is_left) {
     NEEDS(1);
     struct gpu g = gpu_open(0);
     cr_assert(g.d->ops == &device_cuda && g.d->index == 0 && strlen(g.d->name) > 3);
+    cr_assert(strlen(g.d->bus) == 12 && g.d->bus[4] == ':', "%s", g.d->bus);
+    for (char *c = g.d->bus; *c; c++) cr_assert(*c < 'A' || *c > 'F', "%s", g.d->bus);
     size_t before = 0, after = 0, total = 0;
     cr_assert(device_free_bytes(g.d, &before, &total) == STATUS_OK);
     cr_assert(before > 0 && before <= total);

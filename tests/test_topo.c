@@ -124,6 +124,15 @@ Test(topo, hints_at_an_iommu_are_read_where_they_can_be) {
     cr_assert(pci_iommu_groups(files_path("groups")) == 2);
 }
 
+Test(topo, a_device_is_on_the_node_that_the_system_says) {
+    devices_make();
+    cr_assert(pci_node(files_folder, "0000:b1:00.0") == 1);
+    cr_assert(pci_node(files_folder, "0000:3b:00.0") == 0);
+    cr_assert(pci_node(files_folder, "0000:00:02.0") == -1, "no node");
+    cr_assert(pci_node(files_folder, "0000:c1:00.0") == -1, "no file");
+    cr_assert(pci_node(files_folder, "0000:ff:00.0") == -1, "no device");
+}
+
 Test(topo, no_pci_is_no_gpu_and_no_failure) {
     struct gpu g[GPUS_MOST];
     int n = 7;

@@ -229,6 +229,28 @@ static int policy_at(void *at) {
     return rc == 0 ? policy : -1;
 }
 
+/* The same for what the calling thread takes next. */
+static int policy_now(void) {
+    int policy = -1;
+    return syscall(SYS_get_mempolicy, &policy, NULL, 0UL, NULL, 0UL) == 0 ? policy : -1;
+}
+
+/* The node is preferred (1, or 5 of several), or is all there is (2); 0 is the system's way. */
+Test(topology, takes_memory_of_a_thread_from_a_node_and_again_from_anywhere) {
+    struct machine *m = open_here();
+    int before = policy_now();
+    topology_take_from(m, 1 << 20);
+    cr_assert_eq(policy_now(), before, "there is no such node");
+    topology_take_from(m, m->core[0].node);
+    int bound = policy_now();
+    topology_take_from(m, -1);
+    if (before == 0) {
+        cr_assert(bound == 1 || bound == 2 || bound == 5, "policy %d", bound);
+        cr_assert_eq(policy_now(), 0);
+    }
+    topology_close(m);
+}
+
 Test(topology, interleaves_memory_and_leaves_it_usable) {
     const size_t bytes = 1 << 20;
     struct machine *m = open_here();

@@ -69,12 +69,22 @@ static enum status cuda_use(struct device *d) {
     return checked(d->index, "cudaSetDevice", cudaSetDevice(d->index));
 }
 
+/* As sysfs writes it: in small letters. */
+static void find_bus(struct device *d) {
+    if (cudaDeviceGetPCIBusId(d->bus, sizeof d->bus, d->index) != cudaSuccess) {
+        (void)cudaGetLastError();
+        d->bus[0] = 0;
+    }
+    for (char *c = d->bus; *c; c++) *c = (char)tolower((unsigned char)*c);
+}
+
 static enum status cuda_prepare(struct cuda *c) {
     struct device *d = &c->base;
     struct cudaDeviceProp prop;
     TRY(cuda_use(d));
     TRY(checked(d->index, "cudaGetDeviceProperties", cudaGetDeviceProperties(&prop, d->index)));
     snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, prop.name);
+    find_bus(d);
     c->workspace = prop.major >= 9 ? WORKSPACE : WORKSPACE_BEFORE_HOPPER;
     return checked(d->index, "cudaStreamCreateWithFlags",
         cudaStreamCreateWithFlags(&c->setup, cudaStreamNonBlocking));

@@ -112,6 +112,7 @@ struct device {
     int threads;   /* host: the OpenMP team */
     int tf32;      /* its user's: 1 lets products on streams opened from now on round to TF32 */
     char name[64]; /* "NVIDIA H200", "host, 2 threads" */
+    char bus[32];  /* its place on the PCI bus, "0000:3b:00.0"; "": none, or not known */
 };
 
 extern const struct device_ops device_host;

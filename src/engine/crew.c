@@ -6,6 +6,7 @@
 #include "devices/openmp.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
+#include "topology/pci.h"
 
 /* Before anything is touched: memory belongs to the node of whoever writes first. */
 static void settle_down(struct run *run, const struct crew *c) {
@@ -48,6 +49,12 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
     return stream_sync(w->q);
 }
 
+/* What a device copies from and to is best on its own NUMA node, wherever the thread is bound. */
+static void take_memory_near(const struct run *run, const struct device *d) {
+    int node = *d->bus ? pci_node(pci_folder, d->bus) : -1;
+    if (run->set.bind && node >= 0) topology_take_from(run->machine, node);
+}
+
 void crew_place(struct run *run, int rank) {
     struct crew *c = &run->crew[rank];
     c->run = run;
@@ -62,6 +69,7 @@ enum status crew_sit(struct run *run, struct crew *c) {
     const struct strategy_ops *ops = run->strategy->ops;
     int number = run->devices.number[run->devices.of[w->rank]];
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
+    take_memory_near(run, s->device);
     s->device->tf32 = run->set.tf32;
     TRY(stream_open(&w->q, s->device));
     recorder_open(&s->recorder, w->q, run->set.graph);
@@ -198,6 +206,7 @@ void *crew_work(void *arg) {
     struct run *run = c->run;
     pulse_attach(&run->pulse[c->seat.w.rank]);
     c->end = take_seat(run, c);
+    if (c->seat.device && *c->seat.device->bus) topology_take_from(run->machine, -1);
     if (c->end == STATUS_OK) c->end = train(run, c);
     if (c->end != STATUS_OK) {
         snprintf(c->why, sizeof c->why, "%s", fail_message());

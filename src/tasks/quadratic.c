@@ -24,7 +24,7 @@ struct quadratic {
     float *target; /* (shards, n) */
 };
 
-enum { NOISES = 4 }; /* on their way to a device at once */
+enum { NOISES = 8 }; /* on their way to a device at once */
 
 struct bowl { /* a learner */
     struct learner base;

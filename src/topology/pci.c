@@ -46,14 +46,18 @@ static unsigned code_read(const char *folder, const char *device, const char *na
     return v >= 0 && v <= 0xffffff ? (unsigned)v : 0;
 }
 
+int pci_node(const char *folder, const char *address) {
+    double node = number_read(folder, address, "numa_node", -1);
+    return node >= 0 && node <= INT_MAX ? (int)node : -1;
+}
+
 static int gpu_read(struct gpu *g, const char *folder, const char *device) {
     *g = (struct gpu){.class = code_read(folder, device, "class")};
     if (g->class >> 16 != CLASS_DISPLAY || strlen(device) >= sizeof g->address) return 0;
     memcpy(g->address, device, strlen(device) + 1);
     g->vendor = code_read(folder, device, "vendor");
     g->device = code_read(folder, device, "device");
-    double node = number_read(folder, device, "numa_node", -1);
-    g->node = node >= 0 && node <= INT_MAX ? (int)node : -1;
+    g->node = pci_node(folder, device);
     g->now = link_read(folder, device, "current_link_speed", "current_link_width");
     g->most = link_read(folder, device, "max_link_speed", "max_link_width");
     return 1;

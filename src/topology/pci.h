@@ -48,6 +48,10 @@ extern const char iommu_folder[];
 void pci_kernel_words(const char *file, char *text, size_t n);
 extern const char kernel_file[];
 
+/* The system's number of the NUMA node of the device at this address, "0000:3b:00.0"; -1: not known,
+ * or no such device. */
+int pci_node(const char *folder, const char *address);
+
 /* Bytes a second that the link moves in one direction, after its coding; 0: not known. */
 double link_bytes(struct link l);
 

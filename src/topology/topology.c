@@ -120,6 +120,19 @@ void topology_interleave(
     hwloc_bitmap_free(nodes);
 }
 
+void topology_take_from(const struct machine *m, int node) {
+    hwloc_bitmap_t nodes = m->bindable ? hwloc_bitmap_alloc() : NULL;
+    if (!nodes) return;
+    if (node >= 0) {
+        hwloc_bitmap_only(nodes, (unsigned)node);
+    } else {
+        hwloc_bitmap_copy(nodes, hwloc_topology_get_topology_nodeset(m->hwloc));
+    }
+    hwloc_set_membind(m->hwloc, nodes, node >= 0 ? HWLOC_MEMBIND_BIND : HWLOC_MEMBIND_DEFAULT,
+        HWLOC_MEMBIND_THREAD | HWLOC_MEMBIND_BYNODESET);
+    hwloc_bitmap_free(nodes);
+}
+
 #else
 
 /* The numbers of the processing units that this process may use; how many they are. */
@@ -163,6 +176,8 @@ void topology_interleave(
     const struct machine *m, const struct place *places, int workers, void *at, size_t bytes) {
     (void)m, (void)places, (void)workers, (void)at, (void)bytes;
 }
+
+void topology_take_from(const struct machine *m, int node) { (void)m, (void)node; }
 
 #endif
 

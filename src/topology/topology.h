@@ -53,6 +53,10 @@ enum status topology_bind(const struct machine *m, const struct place *p);
 void topology_interleave(
     const struct machine *m, const struct place *places, int workers, void *at, size_t bytes);
 
+/* What the calling thread takes of memory from now on is the node's, by the system's number, where
+ * there is room; -1: as the system sees fit again. Best effort. */
+void topology_take_from(const struct machine *m, int node);
+
 /* "2 packages, 4 nodes, 64 cores" in at most n bytes. */
 void topology_describe(const struct machine *m, char *text, size_t n);
 
