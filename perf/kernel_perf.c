@@ -185,7 +185,8 @@ RUN(right, right(b->q, b->small[3], b->image[0], b->label, b->samples, 10))
 static void row(struct bench *b, const char *word, struct job job) {
     if (word && !strstr(job.name, word)) return;
     size_t floats = 2 * job.updated + job.read + job.written;
-    struct perf_body bodies[] = {{job.run, b, {0}}, {floats ? traffic_run : chains_of_all, b, {0}}};
+    struct perf_body bodies[] = {
+        {.run = job.run, .with = b}, {.run = floats ? traffic_run : chains_of_all, .with = b}};
     b->job = job;
     perf_measure(bodies, 2, 0.02);
     must(stream_sync(b->q));

@@ -16,6 +16,7 @@ struct perf_body {
     void (*run)(void *with);
     void *with;
     double sample[PERF_SAMPLES]; /* seconds a call, sorted at the end */
+    void (*finish)(void *with);  /* waits for what the calls of a sample enqueued; NULL: nothing */
 };
 
 static inline int perf_order(const void *a, const void *b) {
@@ -26,6 +27,7 @@ static inline int perf_order(const void *a, const void *b) {
 static inline double perf_time(const struct perf_body *b, long calls) {
     double start = clock_seconds();
     for (long i = 0; i < calls; i++) b->run(b->with);
+    if (b->finish) b->finish(b->with);
     return (clock_seconds() - start) / (double)calls;
 }
 

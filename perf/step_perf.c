@@ -2,10 +2,11 @@
  *
  * For each model and batch: forward, backward and the SGD step of one replica on one thread, with a
  * gradient in between and without; the products alone, on ready operands, by the same gemm; the
- * step on two threads; and two replicas side by side, one thread each. The columns are derived in
- * README.md.
+ * step on two threads; and two replicas side by side, one thread each. On a GPU: the step as a
+ * graph and kernel by kernel, the products alone, and several replicas on the one GPU. The columns
+ * are derived in README.md.
  *
- * usage: step_perf [model [batch]]          2nn, mnist_cnn, easgd_cifar, resnet20
+ * usage: step_perf [host|cuda] [model [batch]]          2nn, mnist_cnn, easgd_cifar, resnet20
  */
 #include <pthread.h>
 
@@ -28,7 +29,8 @@ struct bench {
     float *in, *dlogits, *descent, *loss;
     int *label;
     struct step *step;
-    float *a, *b, *c; /* operands of the products alone */
+    float *a, *b, *c;        /* operands of the products alone */
+    struct capture *capture; /* of a step, on a GPU */
 };
 
 static void must(enum status end) {
@@ -54,11 +56,14 @@ static void one_product(struct bench *b, struct product p) {
         p.tb ? p.k : p.n, 0, 0, b->c, p.n, 0);
 }
 
-/* The three products of a layer: forward, weight gradient, input gradient. */
-static int layer_products(const struct layer *l, int batch, struct product out[3]) {
+/* The three products of a layer: forward, weight gradient, input gradient. A convolution's are
+ * done image by image on the host, and for the whole batch at once on a GPU. */
+static int layer_products(const struct bench *b, const struct layer *l, struct product out[3]) {
+    int gpu = !b->device->ops->host_memory, batch = b->batch;
     if (!l->weight.n) return 0;
     int conv = !strcmp(l->ops->name, "conv");
-    int count = conv ? batch : 1, rows = conv ? l->out.h * l->out.w : batch;
+    int count = conv && !gpu ? batch : 1, rows = conv ? l->out.h * l->out.w : batch;
+    if (conv && gpu) rows *= batch;
     int inner = conv ? l->size * l->size * l->in.c : (int)shape_size(l->in), units = l->units;
     out[0] = (struct product){count, 0, !conv, rows, units, inner};
     out[1] = conv ? (struct product){count, 1, 0, inner, units, rows}
@@ -71,7 +76,7 @@ static void products_run(void *with) {
     struct bench *b = with;
     struct product p[3];
     for (int i = 0; i < b->model->layers; i++) {
-        int n = layer_products(&b->model->layer[i], b->batch, p);
+        int n = layer_products(b, &b->model->layer[i], p);
         for (int j = 0; j < n; j++) {
             for (int k = 0; k < p[j].count; k++) one_product(b, p[j]);
         }
@@ -82,7 +87,7 @@ static double flops(const struct bench *b) {
     double sum = 0;
     struct product p[3];
     for (int i = 0; i < b->model->layers; i++) {
-        int n = layer_products(&b->model->layer[i], b->batch, p);
+        int n = layer_products(b, &b->model->layer[i], p);
         for (int j = 0; j < n; j++) sum += 2.0 * p[j].count * p[j].m * p[j].n * p[j].k;
     }
     return sum;
@@ -92,7 +97,7 @@ static size_t largest_operand(const struct bench *b) {
     size_t most = 0;
     struct product p[3];
     for (int i = 0; i < b->model->layers; i++) {
-        int n = layer_products(&b->model->layer[i], b->batch, p);
+        int n = layer_products(b, &b->model->layer[i], p);
         for (int j = 0; j < n; j++) {
             size_t sizes[] = {(size_t)p[j].m * (size_t)p[j].k, (size_t)p[j].k * (size_t)p[j].n,
                 (size_t)p[j].m * (size_t)p[j].n};
@@ -128,10 +133,39 @@ static void step_run(void *with) {
     net_backward(b->net, b->x, 1, b->descent, NULL);
 }
 
-static void bench_open(struct bench *b, const struct model *m, int batch, int rank, int threads) {
+/* Memory of the device <- n floats with normal deviation. */
+static void fill(struct bench *b, float *to, size_t n, struct rng_key key) {
+    float *from = malloc(n * sizeof *from);
+    if (!from) abort();
+    rng_normals(key, 0, from, n);
+    stream_copy(b->q, to, from, n * sizeof *from);
+    must(stream_sync(b->q));
+    free(from);
+}
+
+static void bench_fill(struct bench *b, int rank) {
+    const struct model *m = b->model;
+    const struct step step = {.rate = 1e-4f};
+    float *x = malloc(m->floats * sizeof *x);
+    int *label = malloc((size_t)b->batch * sizeof *label);
+    if (!x || !label) abort();
+    model_init(m, 1, x);
+    for (int i = 0; i < b->batch; i++) label[i] = i % m->classes;
+    stream_copy(b->q, b->x.at, x, m->floats * sizeof *x);
+    stream_copy(b->q, b->label, label, (size_t)b->batch * sizeof *label);
+    stream_copy(b->q, b->step, &step, sizeof step);
+    must(stream_sync(b->q));
+    free(x);
+    free(label);
+    fill(b, b->in, (size_t)b->batch * shape_size(m->in),
+        (struct rng_key){1, RNG_NOISE, (uint32_t)rank});
+}
+
+static void bench_open(struct bench *b, const struct device_ops *ops, const struct model *m,
+    int batch, int rank, int threads) {
     size_t B = (size_t)batch, size = shape_size(m->in);
     *b = (struct bench){.model = m, .batch = batch};
-    must(device_open(&b->device, &device_host, 0, threads));
+    must(device_open(&b->device, ops, 0, threads));
     must(stream_open(&b->q, b->device));
     must(net_open(&b->net, m, b->q, batch, 1, rank));
     must(optimizer_open(&b->optimizer, (struct optimizer_settings){0}, b->device, m->floats));
@@ -144,29 +178,53 @@ static void bench_open(struct bench *b, const struct model *m, int batch, int ra
     b->loss = room(b, B);
     must(device_alloc(b->device, (void **)&b->label, B * sizeof *b->label));
     must(device_alloc(b->device, (void **)&b->step, sizeof *b->step));
-    *b->step = (struct step){.rate = 1e-4f};
-    model_init(m, 1, b->x.at);
-    rng_normals((struct rng_key){1, RNG_NOISE, (uint32_t)rank}, 0, b->in, B * size);
-    for (int i = 0; i < batch; i++) b->label[i] = i % m->classes;
+    bench_fill(b, rank);
+}
+
+/* For the products alone. */
+static void operands_open(struct bench *b) {
     size_t most = largest_operand(b);
     b->a = room(b, most);
     b->b = room(b, most);
     b->c = room(b, most);
-    rng_normals((struct rng_key){2, RNG_NOISE, 0}, 0, b->a, most);
-    rng_normals((struct rng_key){3, RNG_NOISE, 0}, 0, b->b, most);
+    fill(b, b->a, most, (struct rng_key){2, RNG_NOISE, 0});
+    fill(b, b->b, most, (struct rng_key){3, RNG_NOISE, 0});
 }
 
 static void bench_close(struct bench *b) {
+    capture_close(b->capture, b->device);
     net_close(b->net);
     stream_close(b->q);
     device_close(b->device);
 }
 
-/* ---- two replicas ----------------------------------------------------------------------------- */
+/* Two steps first, for what is loaded or chosen when it is first used. */
+static void bench_capture(struct bench *b) {
+    for (int i = 0; i < 2; i++) step_run(b);
+    must(stream_sync(b->q));
+    if (!stream_can_replay(b->q)) return;
+    must(stream_capture_begin(b->q));
+    step_run(b);
+    must(stream_capture_end(b->q, &b->capture));
+}
+
+static void replay_run(void *with) {
+    struct bench *b = with;
+    if (b->capture) {
+        stream_replay(b->q, b->capture);
+    } else {
+        step_run(b);
+    }
+}
+
+static void bench_finish(void *with) { must(stream_sync(((struct bench *)with)->q)); }
+
+/* ---- several replicas ----------------------------------------------------------------------------- */
 
 struct replica {
     pthread_t thread;
     const struct machine *machine;
+    const struct device_ops *ops;
     struct place place;
     const struct model *model;
     int batch, rank;
@@ -179,8 +237,9 @@ static void *replica_main(void *arg) {
     struct bench b;
     topology_bind(r->machine, &r->place);
     openmp_settle(1);
-    bench_open(&b, r->model, r->batch, r->rank, 1);
-    struct perf_body body = {step_run, &b, {0}};
+    bench_open(&b, r->ops, r->model, r->batch, r->rank, 1);
+    bench_capture(&b);
+    struct perf_body body = {replay_run, &b, {0}, bench_finish};
     step_run(&b);
     long calls = (long)(0.5 / perf_time(&body, 2)) + 1;
     pthread_barrier_wait(r->barrier);
@@ -190,14 +249,20 @@ static void *replica_main(void *arg) {
     return NULL;
 }
 
-static double two_replicas(const struct machine *machine, const struct model *m, int batch) {
-    struct place places[2];
-    struct replica replica[2];
+enum { REPLICAS_MOST = 4 };
+
+/* Seconds a step of each of `count` replicas that run at once. */
+static double replicas(const struct machine *machine, const struct device_ops *ops,
+    const struct model *m, int batch, int count) {
+    struct place places[REPLICAS_MOST];
+    struct replica replica[REPLICAS_MOST];
     pthread_barrier_t barrier;
-    must(plan_places(machine, 2, 1, places));
-    pthread_barrier_init(&barrier, NULL, 2);
-    for (int i = 0; i < 2; i++) {
+    double seconds = 0;
+    must(plan_places(machine, count, 1, places));
+    pthread_barrier_init(&barrier, NULL, (unsigned)count);
+    for (int i = 0; i < count; i++) {
         replica[i] = (struct replica){.machine = machine,
+            .ops = ops,
             .place = places[i],
             .model = m,
             .batch = batch,
@@ -205,52 +270,90 @@ static double two_replicas(const struct machine *machine, const struct model *m,
             .barrier = &barrier};
         pthread_create(&replica[i].thread, NULL, replica_main, &replica[i]);
     }
-    for (int i = 0; i < 2; i++) pthread_join(replica[i].thread, NULL);
+    for (int i = 0; i < count; i++) {
+        pthread_join(replica[i].thread, NULL);
+        seconds += replica[i].seconds / count;
+    }
     pthread_barrier_destroy(&barrier);
-    return (replica[0].seconds + replica[1].seconds) / 2;
+    return seconds;
 }
+
+/* ---- rows ------------------------------------------------------------------------------------- */
 
 /* What the command line asks for. */
 struct choice {
+    const struct machine *machine;
+    const struct device_ops *ops;
     const char *model; /* NULL: all */
-    int batch;         /* 0: both */
+    int batch;         /* 0: all */
 };
 
-static void row(const struct machine *machine, struct choice choice, const char *preset,
-    struct shape in, int batch) {
-    struct model *m;
+static void host_row(const struct machine *machine, const struct model *m, int batch) {
     struct bench one, two;
-    if (choice.model && strcmp(choice.model, preset) != 0) return;
-    if (choice.batch && choice.batch != batch) return;
-    must(model_open(&m, preset, in, 10));
-    bench_open(&one, m, batch, 0, 1);
-    bench_open(&two, m, batch, 0, 2);
-    struct perf_body bodies[] = {{step_run, &one, {0}}, {products_run, &one, {0}},
-        {apart_run, &one, {0}}, {step_run, &two, {0}}};
+    bench_open(&one, &device_host, m, batch, 0, 1);
+    bench_open(&two, &device_host, m, batch, 0, 2);
+    operands_open(&one);
+    struct perf_body bodies[] = {{.run = step_run, .with = &one},
+        {.run = products_run, .with = &one}, {.run = apart_run, .with = &one},
+        {.run = step_run, .with = &two}};
     perf_measure(bodies, machine->cores > 1 ? 4 : 3, 0.05);
     openmp_settle(1);
     double step = perf_median(&bodies[0]), products = perf_median(&bodies[1]);
-    printf("%-12s %6d %10.0f %10.0f %10.0f %8.2f %8.1f %10.0f %10.0f %10.0f", preset, batch,
-        1e6 * step, 1e6 * bodies[0].sample[0], 1e6 * products, products / step,
-        1e-9 * flops(&one) / step, 1 / step, batch / step, 1e6 * perf_median(&bodies[2]));
+    printf("%10.0f %10.0f %10.0f %8.2f %8.1f %10.0f %10.0f %10.0f", 1e6 * step,
+        1e6 * bodies[0].sample[0], 1e6 * products, products / step, 1e-9 * flops(&one) / step,
+        1 / step, batch / step, 1e6 * perf_median(&bodies[2]));
     bench_close(&one);
     bench_close(&two);
     if (machine->cores > 1) {
-        double pair = two_replicas(machine, m, batch);
+        double pair = replicas(machine, &device_host, m, batch, 2);
         printf(" %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]), 1e6 * pair, 2 * step / pair);
+    }
+}
+
+static void gpu_row(const struct choice *c, const struct model *m, int batch) {
+    struct bench b;
+    bench_open(&b, c->ops, m, batch, 0, 1);
+    operands_open(&b);
+    bench_capture(&b);
+    struct perf_body bodies[] = {{.run = replay_run, .with = &b, .finish = bench_finish},
+        {.run = products_run, .with = &b, .finish = bench_finish},
+        {.run = step_run, .with = &b, .finish = bench_finish}};
+    perf_measure(bodies, 3, 0.05);
+    double step = perf_median(&bodies[0]), products = perf_median(&bodies[1]);
+    printf("%10.1f %10.1f %10.1f %8.2f %8.1f %10.0f %10.0f %10.1f", 1e6 * step,
+        1e6 * bodies[0].sample[0], 1e6 * products, products / step, 1e-9 * flops(&b) / step,
+        1 / step, batch / step, 1e6 * perf_median(&bodies[2]));
+    bench_close(&b);
+    for (int count = 2; count <= REPLICAS_MOST; count *= 2) {
+        printf(" %8.2f", count * step / replicas(c->machine, c->ops, m, batch, count));
+    }
+}
+
+static void row(const struct choice *c, const char *preset, struct shape in, int batch) {
+    struct model *m;
+    if (c->model && strcmp(c->model, preset) != 0) return;
+    if (c->batch && c->batch != batch) return;
+    must(model_open(&m, preset, in, 10));
+    printf("%-12s %6d ", preset, batch);
+    if (c->ops->host_memory) {
+        host_row(c->machine, m, batch);
+    } else {
+        gpu_row(c, m, batch);
     }
     printf("\n");
     fflush(stdout);
     model_close(m);
 }
 
-int main(int argc, char **argv) {
-    struct machine *machine;
+static void rows(const struct choice *c, int batch) {
     const struct shape mnist = {28, 28, 1}, crop = {28, 28, 3}, cifar = {32, 32, 3};
-    const struct choice choice = {argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0};
-    must(topology_open(&machine, NULL));
-    openmp_settle(1);
-    perf_header("step", machine->cores);
+    row(c, "2nn", mnist, batch);
+    row(c, "mnist_cnn", mnist, batch);
+    row(c, "easgd_cifar", crop, batch);
+    row(c, "resnet20", cifar, batch);
+}
+
+static void host_rows(const struct choice *c) {
     printf("# forward, backward and SGD step, float32, one thread a replica; median of %d\n",
         PERF_SAMPLES);
     printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "model", "batch",
@@ -258,11 +361,47 @@ int main(int argc, char **argv) {
         "pair");
     printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "", "", "(us)",
         "(us)", "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "(us)", "(us)", "gain");
-    for (int batch = 10; batch <= 64; batch += 54) {
-        row(machine, choice, "2nn", mnist, batch);
-        row(machine, choice, "mnist_cnn", mnist, batch);
-        row(machine, choice, "easgd_cifar", crop, batch);
-        row(machine, choice, "resnet20", cifar, batch);
+    for (int batch = 10; batch <= 64; batch += 54) rows(c, batch);
+}
+
+static void gpu_rows(const struct choice *c) {
+    struct device *d;
+    must(device_open(&d, c->ops, 0, 1));
+    printf(
+        "# forward, backward and SGD step, float32, on %s; median of %d\n", d->name, PERF_SAMPLES);
+    device_close(d);
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s\n", "model", "batch", "step",
+        "least", "products", "share", "rate", "steps", "samples", "launches", "two", "four");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s\n", "", "", "(us)", "(us)",
+        "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "gain", "gain");
+    for (int batch = 32; batch <= 512; batch *= 4) rows(c, batch);
+}
+
+/* The kind of that name in this build; NULL: none. */
+static const struct device_ops *kind_of(const char *name) {
+    const struct device_ops *const *list = devices;
+    while (*list && strcmp((*list)->kind, name) != 0) list++;
+    return *list;
+}
+
+int main(int argc, char **argv) {
+    struct machine *machine;
+    const struct device_ops *named = argc > 1 ? kind_of(argv[1]) : NULL;
+    if (!named && argc > 1 && !strcmp(argv[1], "cuda")) {
+        fprintf(stderr, "step_perf: built without CUDA\n");
+        return 2;
+    }
+    if (named) argc--, argv++;
+    if (named && named->count() == 0) must(fail(STATUS_DEVICE, "%s", fail_message()));
+    must(topology_open(&machine, NULL));
+    openmp_settle(1);
+    perf_header("step", machine->cores);
+    const struct choice choice = {machine, named ? named : &device_host, argc > 1 ? argv[1] : NULL,
+        argc > 2 ? atoi(argv[2]) : 0};
+    if (choice.ops->host_memory) {
+        host_rows(&choice);
+    } else {
+        gpu_rows(&choice);
     }
     topology_close(machine);
     return 0;
