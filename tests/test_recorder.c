@@ -51,10 +51,11 @@ struct adder {
     struct recorder r;
     float *a, *b, *host; /* (33); host is pinned */
     int calls;
+    long live; /* what was open before */
 };
 
 static void adder_open(struct adder *s, int on) {
-    *s = (struct adder){0};
+    *s = (struct adder){.live = cudasim_live()};
     cr_assert(device_open(&s->d, &device_cuda, 1, 0) == STATUS_OK, "%s", fail_message());
     cr_assert(stream_open(&s->q, s->d) == STATUS_OK);
     cr_assert(device_alloc(s->d, (void **)&s->a, 33 * sizeof(float)) == STATUS_OK);
@@ -68,6 +69,7 @@ static void adder_close(struct adder *s) {
     recorder_close(&s->r);
     stream_close(s->q);
     device_close(s->d);
+    cr_assert(cudasim_live() == s->live, "%ld not given back", cudasim_live() - s->live);
 }
 
 static struct range add(void *with) {

@@ -67,7 +67,8 @@ static long handles_live() {
 static void leak_report() {
     long handles = handles_live(), memory = memory_live(true);
     if (handles)
-        fprintf(stderr, "cudasim: leak: %ld streams, events, handles and communicators\n", handles);
+        fprintf(stderr, "cudasim: leak: %ld streams, events, graphs, handles and communicators\n",
+            handles);
     if ((memory || handles) && sim_env("CUDASIM_LEAKS", 0) > 1) abort();
 }
 
@@ -446,6 +447,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out) {
     if (graph->invalid) return sim_return(cudaErrorStreamCaptureInvalidated);
     if (!capture_joined(*graph)) return sim_return(cudaErrorStreamCaptureUnjoined);
     *out = graph;
+    sim_handles++;
     return cudaSuccess;
 }
 
@@ -462,6 +464,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     sim_enter("cudaGraphInstantiate");
     if (!exec || !graph) return sim_return(cudaErrorInvalidValue);
     *exec = new CUgraphExec_st{*graph, {nullptr}};
+    sim_handles++;
     for (size_t i = 1; i < graph->lanes.size(); i++)
         (*exec)->lanes.push_back(stream_new(graph->lanes[i]->device));
     return cudaSuccess;
@@ -491,11 +494,13 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    sim_handles--;
     delete graph;
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    sim_handles--;
     for (size_t i = 1; i < exec->lanes.size(); i++) cudaStreamDestroy(exec->lanes[i]);
     delete exec;
     return cudaSuccess;

@@ -102,7 +102,7 @@ struct CUevent_st {
 long sim_env(const char *name, long otherwise);
 int sim_device_count();
 int sim_device();
-extern std::atomic<long> sim_handles; // of cuBLAS and NCCL, not given back
+extern std::atomic<long> sim_handles; // of cuBLAS and NCCL, and graphs, not given back
 bool sim_faulted(int device);         // a kernel has failed there
 bool sim_peer_enabled(int device, int peer);
 unsigned sim_peer_generation();
