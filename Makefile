@@ -34,7 +34,7 @@ CUDA_LIBS := $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d)
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 has_cuda := $(if $(SIM),,$(call want,CUDA,$(and $(NVCC),$(call have,cublas_v2.h,sizeof(cublasHandle_t) + cudaGetLastError(),$(CUDA_FLAGS) $(CUDA_LIBS)))))
 has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) $(CUDA_LIBS) -lnccl)))
-# A toolkit knows some of these architectures: build for those.
+# A toolkit knows some of these architectures: build for those, and in PTX for GPUs to come.
 SM ?= $(filter 70 75 80 86 89 90 100 120,$(if $(has_cuda),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))))
 has_hwloc := $(call want,HWLOC,$(call have,hwloc.h,hwloc_get_api_version(),-lhwloc))
 has_openmp := $(call want,OPENMP,$(call have,omp.h,omp_get_max_threads(),-fopenmp))
@@ -69,6 +69,7 @@ LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),
           $(if $(SIM),-lstdc++) $(if $(has_nccl),-lnccl) $(if $(has_cuda),$(CUDA_LIBS)) -lm
 NVFLAGS = -std=c++17 $(if $(DEBUG),-G -g,-O3 -lineinfo) --fmad=false -Isrc -Xcompiler -Wall,-Wextra \
           $(foreach a,$(SM),-gencode arch=compute_$(a),code=sm_$(a)) --threads 0 \
+          $(foreach a,$(lastword $(SM)),-gencode arch=compute_$(a),code=compute_$(a)) \
           $(if $(WERROR),-Werror all-warnings) -ccbin $(CC)
 # The simulated CUDA: what nvcc compiles, and the simulation itself, as plain C++.
 CXXFLAGS = -std=c++17 -Isrc -Itests/cudasim/include -Wall -Wextra -Wno-unknown-pragmas \

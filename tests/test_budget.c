@@ -99,11 +99,11 @@ static struct program try_batch(int batch, const char *workers) {
 }
 
 Test(budget, what_does_not_fit_says_what_to_lower_and_leaves_nothing) {
-    setenv("CUDASIM_MEM_MB", "100", 1);
+    setenv("CUDASIM_MEM_MB", "40", 1);
     struct program p = try_batch(400, "workers=2");
     cr_assert(p.code == 4, "exit %d: %s", p.code, p.err);
     cr_assert(strstr(p.err, "2 workers on cuda:0 (Simulated GPU 0) need "), "%s", p.err);
-    cr_assert(strstr(p.err, " of its 104.9 MB are free: lower data.batch to about "), "%s", p.err);
+    cr_assert(strstr(p.err, " of its 41.9 MB are free: lower data.batch to about "), "%s", p.err);
     cr_assert(strstr(p.err, "run.workers, or use more or larger devices"), "%s", p.err);
     cr_assert(access(files_path("runs"), F_OK) != 0, "a folder was made");
     int fits = atoi(strstr(p.err, "to about ") + strlen("to about "));
@@ -118,7 +118,7 @@ Test(budget, what_does_not_fit_says_what_to_lower_and_leaves_nothing) {
 }
 
 Test(budget, a_model_that_no_batch_makes_fit_is_told_as_that) {
-    setenv("CUDASIM_MEM_MB", "40", 1);
+    setenv("CUDASIM_MEM_MB", "10", 1);
     struct program p = try_batch(32, "workers=2");
     cr_assert(p.code == 4 && !strstr(p.err, "data.batch"), "%s", p.err);
     cr_assert(strstr(p.err, "free: lower run.workers"), "%s", p.err);
@@ -126,7 +126,7 @@ Test(budget, a_model_that_no_batch_makes_fit_is_told_as_that) {
     p = try_batch(32, "workers=1");
     cr_assert(p.code == 0, "%s", p.err);
     program_close(&p);
-    setenv("CUDASIM_MEM_MB", "30", 1);
+    setenv("CUDASIM_MEM_MB", "5", 1);
     p = try_batch(32, "workers=1");
     cr_assert(p.code == 4, "%s", p.err);
     cr_assert(strstr(p.err, "1 worker on cuda:0 (Simulated GPU 0) needs "), "%s", p.err);

@@ -575,7 +575,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device) {
         prop->maxThreadsDim[i] = i < 2 ? 1024 : 64;
         prop->maxGridSize[i] = i ? 65535 : 0x7fffffff;
     }
-    prop->major = 9;
+    prop->major = 8;
     prop->multiProcessorCount = 16;
     prop->l2CacheSize = 32 << 20;
     prop->pciBusID = device + 1;
