@@ -14,8 +14,14 @@ static const struct device_ops *kind_find(
     return NULL;
 }
 
-static const struct device_ops *kind_best(const struct device_ops *const *list) {
-    while (list[1] && (*list)->count() == 0) list++;
+/* why <- what is wrong with the first, where that is not the best. */
+static const struct device_ops *kind_best(
+    const struct device_ops *const *list, char *why, size_t n) {
+    *why = '\0';
+    while (list[1] && (*list)->count() == 0) {
+        if (!*why) snprintf(why, n, "%s", fail_message());
+        list++;
+    }
     return *list;
 }
 
@@ -79,12 +85,7 @@ enum status devices_choose(
     struct devices *out, const struct device_ops *const *list, const char *text, int workers) {
     *out = (struct devices){0};
     const struct device_ops *whole = kind_find(list, text, strlen(text));
-    if (!strcmp(text, "auto")) {
-        whole = kind_best(list);
-        if (whole != *list && (*list)->count() == 0) {
-            snprintf(out->instead, sizeof out->instead, "%s", fail_message());
-        }
-    }
+    if (!strcmp(text, "auto")) whole = kind_best(list, out->instead, sizeof out->instead);
     TRY(whole ? take_kind(out, whole) : read_numbers(out, list, text));
     if (out->count > workers) out->count = workers;
     for (int r = 0; r < workers; r++) out->of[r] = (int)((long)r * out->count / workers);
