@@ -21,15 +21,22 @@ less=20 more=60
 count() {
     name=$1 steps=$2 tau=$3
     shift 3
-    valgrind --tool=callgrind --callgrind-out-file="$scratch/$name.out" build/v3/huddle train \
+    valgrind --tool=callgrind --dump-instr=yes --dump-line=no --compress-pos=no --compress-strings=no \
+        --callgrind-out-file="$scratch/$name.out" build/v3/huddle train \
         data.set=synthetic synthetic.height=28 synthetic.width=28 synthetic.channels=1 \
         synthetic.samples=200 data.threads=0 model.layers=2nn data.batch=10 \
         workers=1 topology.threads=1 strategy=easgd easgd.tau="$tau" schedule.rate=0.01 epochs=0 eval_every=1e9 \
         steps="$steps" folder="$scratch/runs" "$@" >"$scratch/$name.log" 2>&1 ||
         { tail -n 5 "$scratch/$name.log" >&2; exit 1; }
-    callgrind_annotate --threshold=100 --show-percs=no "$scratch/$name.out" |
-        awk '/^ *[0-9,]+ +[^ ]+:/ { gsub(",", "", $1); n = $1; sub(/^ *[0-9]+ +/, ""); print n "\t" $0 }' \
-            >"$scratch/$name"
+    # A line after calls= is what the callee cost: it is counted there. Code in a file has its
+    # place in the file for an address, of at most six digits; generated code has a larger one.
+    awk '/^fl=|^fi=|^fe=/ { file = substr($0, 4) }
+         /^ob=/ { object = substr($0, 4) }
+         /^fn=/ { name = substr($0, 4) }
+         /^calls=/ { callee = 1; next }
+         /^0x/ && callee { callee = 0; next }
+         /^0x/ { cost[length($1) > 8 ? "generated code" : file ":" name " " object] += $2 }
+         END { for (f in cost) printf "%.0f\t%s\n", cost[f], f }' "$scratch/$name.out" >"$scratch/$name"
 }
 
 count alone_less $less $less "$@"
@@ -37,30 +44,51 @@ count alone_more $more $more "$@"
 count easgd_less $less 10 "$@"
 count easgd_more $more 10 "$@"
 
-# What a function belongs to; the first that fits. Generated code has no name: it is oneDNN's.
-awk -F '\t' -v steps=$((more - less)) '
+# What a function belongs to; the first that fits. The main thread looks after the workers and the
+# progress line by the clock, so its share depends on how long the runs took.
+floats=$(sed -n 's/^info *\([0-9]*\) parameters.*/\1/p' "$scratch/easgd_more.log")
+awk -F '\t' -v steps=$((more - less)) -v floats="$floats" '
+    BEGIN {
+        spring = "the exchange: spring"; locks = "the exchange: locks and clock"
+        pass = "SGD: a pass over x and g"; products = "matrix products"
+        watch = "the main thread, by the clock"; rounds = "rounds, steps, schedules"
+    }
     function group(f) {
-        if (f ~ /elastic/) return "the exchange: spring"
-        if (f ~ /shared_|lock_chunk|pthread_mutex|clock_gettime|clock_seconds/) return "the exchange: locks and clock"
-        if (f ~ /team_|watch_loss|round_ended|settle|schedules_|set_step|worker_|round/) return "rounds, steps, schedules"
-        if (f ~ /sgd_share/) return "the step: a pass over x and g"
+        if (f ~ /elastic/) return spring
+        if (f ~ /shared_|lock_chunk|pthread_mutex|clock_gettime|clock_seconds/) return locks
+        if (f ~ /watchdog|watch_workers|:run_train|clockjoin|timedjoin|futex_abstimed/) return watch
+        if (f ~ /log_progress|isatty|tcgetattr|asynccancel|cleanup_/) return watch
+        if (f ~ /team_|round_ended|settle|schedules_|set_step|worker_|round|crew|pulse/) return rounds
+        if (f ~ /:host_sgd|sgd_share/) return pass
         if (f ~ /loader|dataset|feeder|rng_|synthetic/) return "batches"
-        if (f ~ /dnnl|gemm|\?\?\?|product|libgomp|omp_/) return "matrix products"
+        if (f ~ /generated code|dnnl|gemm|product|libgomp|omp_|malloc|free|memalign|tls_get/) return products
         if (f ~ /kernels\//) return "other kernels"
         if (f ~ /mem(cpy|move|set)/) return "copies"
         return "the rest"
     }
+    function more_than_alone(g) { return sum[g, "easgd"] - sum[g, "alone"] }
+    function row(what, n) {
+        printf "%-48s %14.0f %14.3f %8.1f\n", what, 10 * n, 10 * n / floats, 100 * n / difference
+        left -= n
+    }
     { sign = FILENAME ~ /more$/ ? 1 : -1
       side = FILENAME ~ /alone/ ? "alone" : "easgd"
-      g = group($2)
-      sum[g, side] += sign * $1 / steps
+      sum[group($2), side] += sign * $1 / steps
       total[side] += sign * $1 / steps
-      seen[g] = 1 }
+      seen[group($2)] = 1 }
     END {
-      printf "%-34s %14s %14s %14s\n", "# instructions a step", "alone", "tau = 10", "difference"
-      for (g in seen) printf "%-34s %14.0f %14.0f %14.0f\n", g, sum[g, "alone"], sum[g, "easgd"],
-          sum[g, "easgd"] - sum[g, "alone"] | "sort -t \"\t\" -k 1"
-      close("sort -t \"\t\" -k 1")
-      printf "%-34s %14.0f %14.0f %14.0f\n", "all", total["alone"], total["easgd"],
-          total["easgd"] - total["alone"]
+        printf "%-34s %14s %14s %14s\n", "# instructions a step", "alone", "tau = 10", "difference"
+        for (g in seen) printf "%-34s %14.0f %14.0f %14.0f\n", g, sum[g, "alone"], sum[g, "easgd"],
+            more_than_alone(g) | "sort"
+        close("sort")
+        difference = left = total["easgd"] - total["alone"]
+        printf "%-34s %14.0f %14.0f %14.0f\n\n", "all", total["alone"], total["easgd"], difference
+        printf "%-48s %14s %14s %8s\n", "# the difference, by exchange", "instructions", "a parameter", "percent"
+        row("the spring", more_than_alone(spring))
+        row("a pass of its own for the SGD step", more_than_alone(pass))
+        row("products write the gradient, add it to nothing", more_than_alone(products))
+        row("locks and clock", more_than_alone(locks))
+        row(rounds, more_than_alone(rounds))
+        row(watch, more_than_alone(watch))
+        row("not accounted for", left)
     }' "$scratch/alone_less" "$scratch/alone_more" "$scratch/easgd_less" "$scratch/easgd_more"
