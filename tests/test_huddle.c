@@ -645,6 +645,33 @@ static int check_terminal_lines(char *text, int *wipes) {
     return lines;
 }
 
+/* libgomp tells what it read when it began. */
+static int spins(const char *turns) {
+    char line[64];
+    snprintf(line, sizeof line, "GOMP_SPINCOUNT = '%s'", turns);
+    setenv("OMP_DISPLAY_ENV", "verbose", 1);
+    struct program p = program("help");
+    int found = strstr(p.err, line) != NULL;
+    cr_assert(p.code == 0, "%s", p.err);
+    program_close(&p);
+    return found;
+}
+
+Test(huddle, threads_that_wait_soon_sleep_unless_the_user_says_otherwise) {
+#if defined _OPENMP && !defined __clang__
+    unsetenv("GOMP_SPINCOUNT");
+    unsetenv("OMP_WAIT_POLICY");
+    cr_expect(spins("1000"), "no second start");
+    setenv("GOMP_SPINCOUNT", "77", 1);
+    cr_expect(spins("77") && !spins("1000"), "the user's own number is lost");
+    unsetenv("GOMP_SPINCOUNT");
+    setenv("OMP_WAIT_POLICY", "active", 1);
+    cr_expect(!spins("1000"), "the user's own policy is lost");
+#else
+    cr_skip_test("needs libgomp");
+#endif
+}
+
 Test(huddle, a_terminal_gets_a_line_of_progress) {
     int wipes = 0;
     if (!program_has_terminals()) cr_skip_test("this machine gives no pseudo-terminals");
