@@ -2,8 +2,8 @@
 
 usage: torch_gloo.py PROCESSES [FLOATS]        1663370 floats are mnist_cnn's parameters
 
-One thread a process. Prints microseconds until all have the sum: the median of nine samples of
-twenty calls.
+One thread a process. Prints microseconds until all have the sum: the median of five samples of
+ten calls.
 """
 import os
 import statistics
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-SAMPLES, CALLS = 9, 20
+SAMPLES, CALLS = 5, 10
 
 
 def work(rank, processes, floats, meeting):
