@@ -10,26 +10,25 @@
 #define PHILOX_BOTH
 #endif
 
+enum { PHILOX_ROUNDS = 10 };
+
+/* One of rng_philox's rounds, the first being round 0, on its four words. */
+static inline PHILOX_BOTH void philox_round(
+    uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, const uint32_t key[2], uint32_t round) {
+    uint64_t p0 = (uint64_t)0xD2511F53u * *c0, p1 = (uint64_t)0xCD9E8D57u * *c2;
+    *c0 = (uint32_t)(p1 >> 32) ^ *c1 ^ (key[0] + round * 0x9E3779B9u);
+    *c1 = (uint32_t)p1;
+    *c2 = (uint32_t)(p0 >> 32) ^ *c3 ^ (key[1] + round * 0xBB67AE85u);
+    *c3 = (uint32_t)p0;
+}
+
 /* rng_philox */
 static inline PHILOX_BOTH void philox(
     const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t hi0 = (uint32_t)(p0 >> 32), lo0 = (uint32_t)p0;
-        uint32_t hi1 = (uint32_t)(p1 >> 32), lo1 = (uint32_t)p1;
-        c0 = hi1 ^ c1 ^ k0;
-        c1 = lo1;
-        c2 = hi0 ^ c3 ^ k1;
-        c3 = lo0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+    for (int i = 0; i < 4; i++) out[i] = counter[i];
+    for (uint32_t round = 0; round < PHILOX_ROUNDS; round++) {
+        philox_round(&out[0], &out[1], &out[2], &out[3], key, round);
     }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
 }
 
 /* rng_block */

@@ -65,17 +65,28 @@ void host_maxpool_forward(
         where, x);
 }
 
-/* One window, all channels: adds, or where no other window reaches there, writes. */
-static void window_grad(float *restrict dx, const float *restrict dy, const uint8_t *restrict where,
-    int add, int size, size_t row, size_t c) {
-    for (int place = 0; place < size * size; place++) {
-        float *at = dx + (size_t)(place / size) * row + (size_t)(place % size) * c;
-        if (add) {
-#pragma omp simd
-            for (size_t j = 0; j < c; j++) at[j] += where[j] == place ? dy[j] : 0;
-        } else {
-#pragma omp simd
-            for (size_t j = 0; j < c; j++) at[j] = where[j] == place ? dy[j] : 0;
+/* Is every pixel in exactly one window? */
+static int is_tiled(const struct pool_shape *s) {
+    return s->stride == s->size && s->out_h * s->size == s->h && s->out_w * s->size == s->w;
+}
+
+/* n <= LINE channels of one window: adds, or where no other window reaches there, writes. */
+static inline void window_grad(float *dx, const float *dy, const uint8_t *where, int add, int size,
+    size_t row, size_t c, size_t n) {
+    line_of_floats d = {0}, sum = {0};
+    line_of_bytes bytes = {0};
+    memcpy(&d, dy, n * sizeof *dy);
+    memcpy(&bytes, where, n);
+    line_of_ints places = __builtin_convertvector(bytes, line_of_ints);
+    for (int i = 0; i < size; i++) {
+        for (int j = 0; j < size; j++) {
+            float *at = dx + (size_t)i * row + (size_t)j * c;
+            line_of_floats v = (line_of_floats)((places == i * size + j) & (line_of_ints)d);
+            if (add) {
+                memcpy(&sum, at, n * sizeof *at);
+                v += sum;
+            }
+            memcpy(at, &v, n * sizeof *at);
         }
     }
 }
@@ -85,15 +96,22 @@ static void backward_share(size_t from, size_t to, const struct pool_shape *s, f
     const float *dy, const uint8_t *where) {
     size_t c = (size_t)s->c, row = (size_t)s->w * c, image = (size_t)s->h * row;
     size_t step = (size_t)s->stride;
-    int tiled = s->stride == s->size && s->out_h * s->size == s->h && s->out_w * s->size == s->w;
+    int add = !is_tiled(s);
     for (size_t b = from; b < to; b++) {
         float *at = dx + b * image;
-        if (!tiled) memset(at, 0, image * sizeof *at);
+        if (add) memset(at, 0, image * sizeof *at);
         for (size_t i = 0; i < (size_t)s->out_h; i++) {
             for (size_t j = 0; j < (size_t)s->out_w; j++) {
                 size_t out = ((b * (size_t)s->out_h + i) * (size_t)s->out_w + j) * c;
-                window_grad(at + i * step * row + j * step * c, dy + out, where + out, !tiled,
-                    s->size, row, c);
+                float *first = at + i * step * row + j * step * c;
+                for (size_t k = 0; k < c; k += LINE) {
+                    size_t n = c - k < LINE ? c - k : LINE, o = out + k;
+                    if (n == LINE) { /* said apart, as in forward_share */
+                        window_grad(first + k, dy + o, where + o, add, s->size, row, c, LINE);
+                    } else {
+                        window_grad(first + k, dy + o, where + o, add, s->size, row, c, n);
+                    }
+                }
             }
         }
     }
@@ -147,21 +165,32 @@ void host_avgpool_forward(struct stream *q, const struct pool_shape *s, float *y
         q, rows, 1, rows * (size_t)s->stride * (size_t)s->w * (size_t)s->c, average_share, s, y, x);
 }
 
+static inline void row_scale(float *restrict to, const float *restrict from, float a, size_t n) {
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) to[j] = a * from[j];
+}
+
 /* Images [from, to). */
 static void spread_share(
     size_t from, size_t to, const struct pool_shape *s, float *dx, const float *dy) {
     size_t c = (size_t)s->c, row = (size_t)s->w * c, image = (size_t)s->h * row;
     size_t step = (size_t)s->stride, outs = (size_t)s->out_h * (size_t)s->out_w;
+    int add = !is_tiled(s);
     float scale = 1 / ((float)s->size * (float)s->size);
     for (size_t b = from; b < to; b++) {
         float *at = dx + b * image;
-        memset(at, 0, image * sizeof *at);
+        if (add) memset(at, 0, image * sizeof *at);
         for (size_t o = 0; o < outs; o++) {
             size_t top = o / (size_t)s->out_w * step, left = o % (size_t)s->out_w * step;
             const float *d = dy + (b * outs + o) * c;
-            for (int place = 0; place < s->size * s->size; place++) {
-                size_t i = top + (size_t)(place / s->size), j = left + (size_t)(place % s->size);
-                row_add(at + i * row + j * c, d, scale, c);
+            for (size_t i = top; i < top + (size_t)s->size; i++) {
+                for (size_t j = left; j < left + (size_t)s->size; j++) {
+                    if (add) {
+                        row_add(at + i * row + j * c, d, scale, c);
+                    } else {
+                        row_scale(at + i * row + j * c, d, scale, c);
+                    }
+                }
             }
         }
     }
