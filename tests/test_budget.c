@@ -137,8 +137,8 @@ Test(budget, a_model_that_no_batch_makes_fit_is_told_as_that) {
 Test(budget, page_locked_memory_is_counted_too) {
     struct seen seen;
     enum { N = 100000 };
-    /* A center, and noise on its way four times over. */
-    double least = 5.0 * N * sizeof(float);
+    /* A center, and noise on its way eight times over. */
+    double least = 9.0 * N * sizeof(float);
     run_words(&seen, NULL,
         "run.strategy=easgd run.workers=1 run.devices=cuda run.steps=1 quadratic.n=%d", N);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);

@@ -112,6 +112,9 @@ enum status comm_open_slices(
  * NCCL is not for; it is the comm's from now on, also where this fails. */
 enum status comm_open_nccl(struct comm **out, const struct comm_setup *setup,
     const struct comm_devices *d, struct comm *slices);
+
+/* What ordered sums take on each of `count` devices for what they gather; most: workers of one device. */
+size_t comm_nccl_bytes(int count, int most);
 #endif
 
 #endif

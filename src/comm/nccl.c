@@ -228,8 +228,8 @@ static enum status nccl_join(struct comm *base, int rank, struct stream *q) {
     d->mine = q->device;
     if (d->workers > 1) TRY(event_open(&d->done, q->device));
     if (!c->ordered) return STATUS_OK;
-    size_t floats = (size_t)c->devices * (size_t)c->most * c->chunk;
-    return device_alloc(q->device, (void **)&d->gathered, floats * sizeof(float));
+    size_t bytes = comm_nccl_bytes(c->devices, c->most);
+    return device_alloc(q->device, (void **)&d->gathered, bytes);
 }
 
 static void end_communicators(struct nccl_comm *c) {
@@ -285,6 +285,16 @@ static const struct comm_ops comm_nccl = {
     .check = nccl_check,
 };
 
+/* Floats of one worker in a piece. */
+static size_t chunk_of(int count, int most) {
+    size_t room = GATHERED_MOST / ((size_t)count * (size_t)most);
+    return room < CHUNK ? room : CHUNK;
+}
+
+size_t comm_nccl_bytes(int count, int most) {
+    return (size_t)count * (size_t)most * chunk_of(count, most) * sizeof(float);
+}
+
 static void seat_workers(struct nccl_comm *c, const struct comm_devices *d) {
     c->devices = d->count;
     for (int i = 0; i < d->count; i++) c->device[i].number = d->number[i];
@@ -295,8 +305,7 @@ static void seat_workers(struct nccl_comm *c, const struct comm_devices *d) {
         at->worker[at->workers++] = r;
         if (at->workers > c->most) c->most = at->workers;
     }
-    size_t room = GATHERED_MOST / ((size_t)c->devices * (size_t)c->most);
-    c->chunk = room < CHUNK ? room : CHUNK;
+    c->chunk = chunk_of(c->devices, c->most);
 }
 
 enum status comm_open_nccl(struct comm **out, const struct comm_setup *setup,

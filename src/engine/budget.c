@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/arena.h"
+#include "comm/comm.h"
 #include "engine/run_inside.h"
 
 /* Addresses that a counting device can give away. Nobody may touch what is there. */
@@ -196,12 +197,30 @@ static void tell_batches(struct count *c, const struct run *like) {
     }
 }
 
+/* NCCL is between real devices only: the seats are counted without it, and what it adds is its
+ * own to say. */
+static void count_nccl(struct budget *b, const struct run *run) {
+#ifdef HAVE_NCCL
+    int most = 0, wanted = run->set.comm == COMM_AUTO || run->set.comm == COMM_NCCL;
+    if (!wanted || run->devices.ops != &device_cuda || b->devices < 2) return;
+    if (run->set.order != ORDER_FIXED) return;
+    for (int k = 0; k < b->devices; k++) {
+        if (b->device[k].workers > most) most = b->device[k].workers;
+    }
+    for (int k = 0; k < b->devices; k++) b->device[k].need += comm_nccl_bytes(b->devices, most);
+#else
+    (void)b;
+    (void)run;
+#endif
+}
+
 static enum status count_seats(
     struct count *c, const struct run *run, const struct strategy_ops *strategy) {
     struct run *like = calloc(1, sizeof *like);
     if (!like) return fail(STATUS_FAILED, "no memory to plan memory");
     like->setup = run->setup;
     like->set = run->set;
+    if (like->set.comm == COMM_NCCL) like->set.comm = COMM_AUTO;
     like->optimizer = run->optimizer;
     like->machine = run->machine;
     like->devices = run->devices;
@@ -283,6 +302,7 @@ enum status budget_plan(struct budget *b, struct run *run, const struct strategy
     enum status end = list_devices(b, run);
     if (end == STATUS_OK) end = open_devices(c, run);
     if (end == STATUS_OK) end = count_seats(c, run, strategy);
+    if (end == STATUS_OK) count_nccl(b, run);
     count_close(c);
     TRY(end);
     for (int k = 0; k < b->devices; k++) TRY(compare(&b->device[k], run));
