@@ -153,9 +153,8 @@ static float *brought(const struct nccl_comm *c, const struct nccl_device *d, in
 
 static void sum_free(struct nccl_comm *c, int on, struct stream *q, size_t n, float scale) {
     const struct nccl_device *d = &c->device[on];
-    float *v[COMM_MOST];
-    ASSERT(d->workers >= 1);
-    for (int i = 0; i < d->workers; i++) v[i] = brought(c, d, i);
+    float *v[COMM_MOST] = {brought(c, d, 0)};
+    for (int i = 1; i < d->workers; i++) v[i] = brought(c, d, i);
     if (d->workers > 1 || scale != 1) q->kernels->sum(q, v, d->workers, scale, n);
     if (n) enqueue(c, on, q, v[0], v[0], n);
     for (int i = 1; i < d->workers; i++) stream_copy(q, v[i], v[0], n * sizeof(float));

@@ -17,12 +17,12 @@ static const struct device_ops *kind_find(
 /* why <- what is wrong with the first, where that is not the best. */
 static const struct device_ops *kind_best(
     const struct device_ops *const *list, char *why, size_t n) {
+    const struct device_ops *best = *list;
     *why = '\0';
-    while (list[1] && (*list)->count() == 0) {
+    for (; best && list[1] && best->count() == 0; best = *++list) {
         if (!*why) snprintf(why, n, "%s", fail_message());
-        list++;
     }
-    return *list;
+    return best;
 }
 
 static enum status refuse(const char *text, const struct device_ops *const *list) {

@@ -116,10 +116,11 @@ enum status stability_bound(struct stability s, double *eta) {
     const double least = 1e-4, most = 2.5, ratio = 1.02;
     double radius = 0, low = 0;
     s.eta = least;
-    for (int k = 1; s.eta <= most; k++, s.eta = least * pow(ratio, k)) {
+    while (s.eta <= most) {
         TRY(stability_radius(&s, &radius));
         if (radius > GROWS) break;
         low = s.eta;
+        s.eta *= ratio;
     }
     double high = s.eta;
     while (high - low > 1e-6 * high) {
