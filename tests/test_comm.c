@@ -43,7 +43,9 @@ static const struct device_ops *const gpus = NULL;
 #define NEEDS_SIMULATION cr_skip_test("needs the simulated CUDA: make sim")
 static void cudasim_nccl_error(int error) { (void)error; }
 static void cudasim_fault(int device) { (void)device; }
+#ifndef NCCL_MAJOR
 enum { ncclSuccess, ncclSystemError, ncclInProgress };
+#endif
 #endif
 
 static const int SIZES[] = {1, 2, 3, 8}, SPREADS[] = {1, 2, 4};
