@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "engine/emulate.h"
 #include "engine/run.h"
 #include "strategies/strategies.h"
 #include "tasks/task.h"
@@ -54,6 +55,8 @@ const struct option_group *all_groups(void) {
         add(strategies[i]->name, strategies[i]->summary, strategies[i]->options);
     }
     add("topology", "who sits where", topology_options);
+    add("emulate", "a machine that is not there: slow workers, links, virtual time",
+        emulate_options);
     return groups;
 }
 

@@ -203,7 +203,7 @@ static void count_nccl(struct budget *b, const struct run *run) {
 #ifdef HAVE_NCCL
     int most = 0, wanted = run->set.comm == COMM_AUTO || run->set.comm == COMM_NCCL;
     if (!wanted || run->devices.ops != &device_cuda || b->devices < 2) return;
-    if (run->set.order != ORDER_FIXED) return;
+    if (!run_locks_whole(run)) return;
     for (int k = 0; k < b->devices; k++) {
         if (b->device[k].workers > most) most = b->device[k].workers;
     }
@@ -220,6 +220,7 @@ static enum status count_seats(
     if (!like) return fail(STATUS_FAILED, "no memory to plan memory");
     like->setup = run->setup;
     like->set = run->set;
+    *like->set.record = *like->set.replay = 0; /* the run's own to open */
     if (like->set.comm == COMM_NCCL) like->set.comm = COMM_AUTO;
     like->optimizer = run->optimizer;
     like->machine = run->machine;

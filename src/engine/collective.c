@@ -3,14 +3,26 @@
 #include "comm/comm.h"
 #include "engine/seat.h"
 
-static void sum_scaled(struct worker *w, struct vec v, float scale, struct ranks of) {
-    struct ledger *l = &w->seat->ledger;
-    double start = clock_seconds(), waited = team_waited(w->team, w->rank);
+/* Begins an exchange; what is returned goes to its end. */
+static double exchange_begins(struct worker *w) {
     pulse_begin(DOING_SUM);
-    comm_sum(team_comm(w->team), w->rank, w->q, v, scale, of);
+    return team_seconds(w->team, w->rank) - team_waited(w->team, w->rank);
+}
+
+/* An emulated machine needs `seconds` for it beside what it took. */
+static void exchange_ends(struct worker *w, double start, double seconds) {
+    if (w->seat->emulation) team_spend(w->team, w->rank, 0, seconds);
     pulse_end();
-    l->exchange += clock_seconds() - start - (team_waited(w->team, w->rank) - waited);
-    l->bytes += 2.0 * (of.count - 1) / of.count * (double)(v.n * sizeof *v.at);
+    double now = team_seconds(w->team, w->rank) - team_waited(w->team, w->rank);
+    w->seat->ledger.exchange += now - start;
+}
+
+static void sum_scaled(struct worker *w, struct vec v, float scale, struct ranks of) {
+    const struct emulation *e = w->seat->emulation;
+    double start = exchange_begins(w), bytes = (double)(v.n * sizeof *v.at);
+    comm_sum(team_comm(w->team), w->rank, w->q, v, scale, of);
+    exchange_ends(w, start, e ? emulation_ring(e, of.first, of.count, bytes) : 0);
+    w->seat->ledger.bytes += 2.0 * (of.count - 1) / of.count * bytes;
 }
 
 void team_sum(struct worker *w, struct vec v) { sum_scaled(w, v, 1, (struct ranks){0, w->size}); }
@@ -21,16 +33,17 @@ void team_mean_of(struct worker *w, struct vec v, int first, int count) {
 
 void team_mean(struct worker *w, struct vec v) { team_mean_of(w, v, 0, w->size); }
 
+/* The others' vectors come one after another. */
 void team_mix(struct worker *w, struct vec y, struct vec v, const float *weight) {
-    struct ledger *l = &w->seat->ledger;
-    double start = clock_seconds(), waited = team_waited(w->team, w->rank);
-    pulse_begin(DOING_SUM);
+    const struct emulation *e = w->seat->emulation;
+    double start = exchange_begins(w), bytes = (double)(v.n * sizeof *v.at), seconds = 0;
     comm_mix(team_comm(w->team), w->rank, w->q, y, v, weight);
-    pulse_end();
-    l->exchange += clock_seconds() - start - (team_waited(w->team, w->rank) - waited);
     for (int r = 0; r < w->size; r++) {
-        if (r != w->rank && weight[r] != 0) l->bytes += (double)(v.n * sizeof *v.at);
+        if (r == w->rank || weight[r] == 0) continue;
+        w->seat->ledger.bytes += bytes;
+        if (e) seconds += emulation_message(e, w->rank, r, bytes);
     }
+    exchange_ends(w, start, seconds);
 }
 
 void team_momentum(struct worker *w, enum momentum how, int first, int count) {

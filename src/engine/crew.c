@@ -59,6 +59,7 @@ void crew_place(struct run *run, int rank) {
     struct crew *c = &run->crew[rank];
     c->run = run;
     c->seat.schedules = &run->schedules;
+    c->seat.emulation = run->emulation.is_on ? &run->emulation : NULL;
     c->seat.w = (struct worker){
         .team = run->team, .rank = rank, .size = run->set.workers, .seat = &c->seat};
 }
@@ -167,6 +168,8 @@ static void choose_center(struct run *run) {
         1e3 * seconds[CENTER_STAGED] / run->set.workers);
 }
 
+static double now(const struct run *run, int rank) { return team_seconds(run->team, rank); }
+
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
     pulse_begin(DOING_PLAN);
@@ -178,7 +181,7 @@ static enum status train(struct run *run, struct crew *c) {
     if (w->rank == 0) choose_center(run);
     enum status begun = w->rank == 0 ? folder_begin(run) : STATUS_OK;
     pulse_end();
-    if (w->rank == 0) run->started = clock_seconds() - run->result.seconds;
+    if (w->rank == 0) run->started = now(run, 0) - run->result.seconds;
     team_part(run->team, w->rank);
     TRY(begun);
     while (!run->stop) {
@@ -254,5 +257,5 @@ int crew_round_ended(void *with, int rank, int met) {
            (set->epochs > 0 && done.samples >= (double)set->epochs * run->task->epoch) ||
            (set->steps > 0 && done.steps >= (double)set->steps * set->workers) ||
            (set->seconds > 0 &&
-               clock_seconds() - run->started - run->paused >= (double)set->seconds);
+               now(run, rank) - run->started - run->paused >= (double)set->seconds);
 }

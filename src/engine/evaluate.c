@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "engine/run_inside.h"
 
 enum { JUDGE_ANSWER, JUDGE_REPLICA };
@@ -96,10 +97,18 @@ static int gather_notes(const struct run *run, struct note *notes) {
 
 int run_is_over(const struct run *run, const struct run_result *r) {
     const struct run_settings *set = &run->set;
+    double seconds = run->replay ? 0 : (double)set->seconds; /* a replay takes its own time */
     return (set->epochs > 0 && r->epochs >= (double)set->epochs) ||
            (set->steps > 0 && r->steps >= (long)set->steps * set->workers) ||
-           (set->seconds > 0 && r->seconds >= (double)set->seconds) ||
+           (seconds > 0 && r->seconds >= seconds) ||
            (set->target > 0 && r->accuracy >= (double)set->target);
+}
+
+/* What the record does not have cannot be replayed. */
+static int is_replayed(const struct run *run) {
+    if (!run->replay || record_rounds_left(run->replay) > 0) return 0;
+    log_info("the record %s ends here, and so does its replay", run->set.replay);
+    return 1;
 }
 
 static enum status record(
@@ -122,7 +131,8 @@ static enum status record(
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
     double every = (double)run->set.eval_every * run->task->epoch;
     run->next_evaluation = (floor(run->samples / every) + 1) * every;
-    int over = run_is_over(run, r);
+    int over = run_is_over(run, r) || is_replayed(run);
+    if (run->record) TRY(record_write(run->record));
     run->interrupted = !over && run->setup->interrupt && *run->setup->interrupt;
     run->stop = over || run->interrupted;
     return folder_save(run, c->seat.w.q, shown, c->judged_b);
@@ -149,8 +159,8 @@ static void exclude_costs(struct crew *c) {
 enum status evaluate_answer(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
     struct learner *l = c->seat.learner;
-    double gathered = clock_seconds();
-    c->seat.ledger.data = l->waited;
+    double gathered = team_seconds(run->team, w->rank);
+    c->seat.ledger.data = team_is_virtual(run->team) ? 0 : l->waited;
     c->spent = c->seat.ledger;
     c->waited = team_waited(w->team, w->rank);
     struct vec shown = answer(run, c, w);
@@ -165,7 +175,7 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
         pulse_begin(DOING_SAVE);
         TRY(record(run, c, &score, shown, gathered));
         pulse_end();
-        run->paused += clock_seconds() - gathered;
+        run->paused += team_seconds(run->team, w->rank) - gathered;
     }
     count_from_here(run, &c->seat);
     team_sum1(w, 0); /* nobody goes on before rank 0 has decided */

@@ -17,6 +17,7 @@ static void write_config(const struct run *run, FILE *f) {
     options_write(f, "run", run_options, &run->set);
     options_write(f, "topology", topology_options, &run->set);
     options_write(f, "optimizer", optimizer_options, &run->optimizer);
+    options_write(f, "emulate", emulate_options, &run->emulate);
     schedules_write(&run->schedules, f);
     run->task->ops->write_options(run->task, f);
     options_write(f, run->strategy->ops->name, run->strategy->ops->options, run->strategy);
@@ -78,7 +79,7 @@ enum status folder_begin(struct run *run) {
     return metrics_open(&run->metrics, path);
 }
 
-static char *config_text(const struct run *run) {
+char *folder_config(const struct run *run) {
     struct draft d;
     draft_open(&d);
     if (d.file) write_config(run, d.file);
@@ -101,7 +102,7 @@ static enum status save_answer(struct run *run, const float *x, const char *conf
 enum status folder_save(struct run *run, struct stream *q, struct vec answer, struct vec b) {
     if (!*run->result.path) return STATUS_OK;
     float *x = malloc((answer.n + b.n) * sizeof *x);
-    char *config = config_text(run);
+    char *config = folder_config(run);
     enum status end = fail(STATUS_FAILED, "no memory to save the answer");
     if (x && config) {
         stream_copy(q, x, answer.at, answer.n * sizeof *x);

@@ -61,7 +61,7 @@ static enum status open_task(struct run *run, const struct task_ops *kind) {
     return STATUS_OK;
 }
 
-static enum status open_strategy(struct run *run, const struct strategy_ops *ops) {
+static enum status read_strategy(struct run *run, const struct strategy_ops *ops) {
     if (ops->workers_most && run->set.workers > ops->workers_most) {
         return fail(STATUS_BAD_CONFIG,
             "strategy %s is for %d worker%s, not for %d: set run.workers=%d", ops->name,
@@ -71,8 +71,73 @@ static enum status open_strategy(struct run *run, const struct strategy_ops *ops
     run->strategy = calloc(1, ops->size);
     if (!run->strategy) return fail(STATUS_FAILED, "no memory for strategy %s", ops->name);
     run->strategy->ops = ops;
-    TRY(settings_apply(run->setup->settings, ops->name, ops->options, run->strategy));
-    return ops->open ? ops->open(run->strategy, run->team, run->x0) : STATUS_OK;
+    return settings_apply(run->setup->settings, ops->name, ops->options, run->strategy);
+}
+
+/* Orders that exclude one another, and what a run that goes on cannot do. */
+static enum status check_order(const struct run *run) {
+    const struct run_settings *set = &run->set;
+    const char *what = *set->replay                ? "run.replay"
+                       : *set->record              ? "run.record"
+                       : run->emulation.is_virtual ? "emulate.time=virtual"
+                                                   : NULL;
+    if (what && set->order == ORDER_FIXED) {
+        return fail(STATUS_BAD_CONFIG,
+            "%s is for run.order=free: in fixed order all meet in the same order anyway", what);
+    }
+    if (*set->replay && run->emulation.is_virtual) {
+        return fail(STATUS_BAD_CONFIG,
+            "a replay meets in its record's order, not by virtual time: leave out "
+            "emulate.time=virtual");
+    }
+    if (!run->setup->resume || (!*set->replay && !*set->record)) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG,
+        "a run that goes on can be neither recorded nor replayed, a record begins with the run: "
+        "say %s= to go on without",
+        what);
+}
+
+/* Who measures what is faster, or sums in as many meetings as its devices like best, meets otherwise
+ * than the next run may: a record is for any number of devices. */
+static void choose_ways(struct run_settings *set) {
+    if (!*set->record && !*set->replay) return;
+    if (set->comm == COMM_AUTO) set->comm = COMM_HOST;
+    if (set->center == CENTER_AUTO) set->center = CENTER_ZERO_COPY;
+}
+
+/* What decides the bits beside the settings stands behind them in the record. */
+static char *record_config(const struct run *run) {
+    char *all = NULL, *config = folder_config(run);
+    if (config && asprintf(&all, "%s[compute]\nkind = %s\nthreads = %d\n", config,
+                      run->devices.ops->kind, run->place[0].threads) < 0) {
+        all = NULL;
+    }
+    free(config);
+    return all;
+}
+
+/* The record to follow is read whole before one of the same name is begun. */
+static enum status open_records(struct run *run) {
+    const struct run_settings *set = &run->set;
+    if (!*set->replay && !*set->record) return STATUS_OK;
+    char *config = record_config(run);
+    enum status end = config ? STATUS_OK : fail(STATUS_FAILED, "no memory for the settings");
+    if (end == STATUS_OK && *set->replay) end = record_read(&run->replay, set->replay);
+    if (end == STATUS_OK && *set->replay) end = record_check(run->replay, config);
+    if (end == STATUS_OK && *set->record) end = record_create(&run->record, set->record, config);
+    free(config);
+    return end;
+}
+
+static int order_of(const struct run *run) {
+    if (run->replay) return ORDER_REPLAY;
+    return run->emulation.is_virtual ? ORDER_VIRTUAL : run->set.order;
+}
+
+int run_locks_whole(const struct run *run) {
+    const struct run_settings *set = &run->set;
+    return set->order == ORDER_FIXED || *set->record || *set->replay || run->emulation.is_virtual ||
+           run->emulation.has_links;
 }
 
 static enum status open_team(struct run *run) {
@@ -84,7 +149,7 @@ static enum status open_team(struct run *run) {
     int crowded = run->set.workers > run->machine->cores;
     struct team_settings set = {
         .size = run->set.workers,
-        .order = run->set.order,
+        .order = order_of(run),
         .max_lag = run->set.max_lag,
         .spin = crowded ? 0 : 2000,
         .seed = (uint32_t)run->set.seed,
@@ -95,6 +160,9 @@ static enum status open_team(struct run *run) {
         .machine = run->machine,
         .places = run->place,
         .group = run->group,
+        .record = run->record,
+        .replay = run->replay,
+        .whole = run->emulation.has_links,
         .round_ended = crew_round_ended,
         .with = run,
     };
@@ -104,8 +172,10 @@ static enum status open_team(struct run *run) {
 }
 
 enum status run_open_team(struct run *run, const struct strategy_ops *strategy) {
+    TRY(read_strategy(run, strategy));
+    TRY(open_records(run));
     TRY(open_team(run));
-    return open_strategy(run, strategy);
+    return strategy->open ? strategy->open(run->strategy, run->team, run->x0) : STATUS_OK;
 }
 
 static enum status run_open(struct run *run) {
@@ -115,7 +185,11 @@ static enum status run_open(struct run *run) {
     TRY(settings_apply(user, "run", run_options, &run->set));
     TRY(settings_apply(user, "topology", topology_options, &run->set));
     TRY(settings_apply(user, "optimizer", optimizer_options, &run->optimizer));
+    TRY(settings_apply(user, "emulate", emulate_options, &run->emulate));
+    TRY(emulation_open(&run->emulation, &run->emulate, run->set.workers));
     TRY(check_settings(&run->set));
+    TRY(check_order(run));
+    choose_ways(&run->set);
     TRY(find_task(run, &task));
     TRY(find_strategy(run, &strategy));
     if (!settings_has(user, "optimizer", "kind")) run->optimizer.kind = (int)strategy->optimizer;
@@ -137,6 +211,13 @@ static enum status run_open(struct run *run) {
     return run->setup->quiet && !*run->set.name ? STATUS_OK : folder_open(run);
 }
 
+static const char *const order_words[] = {
+    [ORDER_FREE] = "free",
+    [ORDER_FIXED] = "fixed",
+    [ORDER_REPLAY] = "a record's",
+    [ORDER_VIRTUAL] = "virtual time's",
+};
+
 static void say_what(const struct run *run) {
     char machine[128], who[640], task[512] = "";
     if (run->devices.ops->host_memory) {
@@ -149,8 +230,8 @@ static void say_what(const struct run *run) {
     if (*run->devices.instead) log_info("computing on the host: %s", run->devices.instead);
     if (run->task->ops->describe) run->task->ops->describe(run->task, task, sizeof task);
     log_info("%s", task);
-    log_info("%s, %s, %s order, max_lag %d", run->set.strategy, who,
-        run->set.order == ORDER_FIXED ? "fixed" : "free", run->set.max_lag);
+    log_info("%s, %s, %s order, max_lag %d", run->set.strategy, who, order_words[order_of(run)],
+        run->set.max_lag);
     log_info("%s", team_comm(run->team)->why);
     const struct strategy_ops *ops = run->strategy->ops;
     if (ops->describe) {
@@ -215,6 +296,9 @@ static enum status verdict(const struct run *run) {
     int culprit = team_culprit(run->team);
     if (culprit < 0 && run->comm_end != STATUS_OK) return fail(run->comm_end, "%s", run->comm_why);
     if (culprit < 0) return STATUS_OK;
+    if (*team_apart(run->team)) {
+        return fail(STATUS_VERIFY, "%s: %s", run->set.replay, team_apart(run->team));
+    }
     const struct crew *c = &run->crew[culprit];
     return fail(c->end, "worker %d: %s", culprit, c->why);
 }
@@ -222,6 +306,8 @@ static enum status verdict(const struct run *run) {
 static void run_close(struct run *run) {
     crew_close(run);
     safetensors_close(&run->state);
+    record_close(run->record);
+    record_close(run->replay);
     budget_close(&run->budget);
     task_close(run->task);
     schedules_close(&run->schedules);
@@ -251,6 +337,7 @@ static enum status run_go(struct run *run) {
     join_workers(run);
     TRY(started);
     TRY(verdict(run));
+    if (run->record) TRY(record_finish(run->record));
     TRY(metrics_close(&run->metrics));
     TRY(folder_finish(run));
     if (run->interrupted) {

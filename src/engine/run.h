@@ -15,6 +15,7 @@
 /* Group "run". */
 struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[512];
+    char record[256], replay[256];
     int workers, seed, order, center, comm, max_lag, ahead, steps, judge, threads, bind, keep;
     int batchnorm, batchnorm_samples, tf32, graph;
     float epochs, seconds, target, eval_every, save_every, watchdog;

@@ -10,6 +10,7 @@
 #include "engine/budget.h"
 #include "engine/devices.h"
 #include "engine/metrics.h"
+#include "engine/record.h"
 #include "engine/run.h"
 #include "engine/seat.h"
 #include "engine/watchdog.h"
@@ -46,6 +47,9 @@ struct run {
     int group[TEAM_MOST]; /* who sits together, for team_group */
     struct task *task;
     struct schedules schedules;
+    struct emulate_settings emulate;
+    struct emulation emulation;
+    struct record *record, *replay; /* NULL: none */
     struct strategy *strategy;
     struct team *team;
     struct arena arena;
@@ -81,7 +85,10 @@ struct run {
     struct run_result result;
 };
 
-/* Its team, and its strategy with what workers share. */
+/* Whether team_locks_whole will be true, before there is a team. */
+int run_locks_whole(const struct run *run);
+
+/* Its records, its team, and its strategy with what workers share. */
 enum status run_open_team(struct run *run, const struct strategy_ops *strategy);
 
 /* A worker's place in the team; and its seat: all the memory that it takes, on the thread that will
@@ -112,5 +119,8 @@ enum status folder_open(struct run *run);
 enum status folder_begin(struct run *run);
 enum status folder_save(struct run *run, struct stream *q, struct vec answer, struct vec b);
 enum status folder_finish(const struct run *run);
+
+/* All settings as config.ini has them, malloc-ed; NULL: no memory. */
+char *folder_config(const struct run *run);
 
 #endif

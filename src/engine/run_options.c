@@ -53,6 +53,10 @@ const struct option run_options[] = {
         "epochs from evaluation to evaluation", NULL},
     {"save_every", OPTION_REAL, offsetof(struct run_settings, save_every), 0, 0, 1e9,
         "epochs from saved state to saved state, at the evaluation that follows; 0: each", NULL},
+    {"record", OPTION_TEXT, offsetof(struct run_settings, record), 0, 0, 256,
+        "free order: a file for who met whom in which order; \"\": none", ""},
+    {"replay", OPTION_TEXT, offsetof(struct run_settings, replay), 0, 0, 256,
+        "such a file: all meet as they did there, and so get the same bits; \"\": none", ""},
     {"watchdog", OPTION_REAL, offsetof(struct run_settings, watchdog), 300, 0, 1e9,
         "seconds without a sign of life after which a frozen worker ends the run; 0: none. Longer "
         "than the slowest gradient",

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "devices/device.h"
+#include "engine/emulate.h"
 #include "engine/recorder.h"
 #include "engine/schedule.h"
 #include "engine/team_waits.h"
@@ -57,6 +58,9 @@ struct seat {
     int claims;
     struct note note[SEAT_NOTES];
     int notes;
+
+    const struct emulation *emulation; /* of a machine that is not there; NULL: none */
+    double bytes_at_lock;              /* the ledger's, when a shared vector was locked last */
 };
 
 #endif

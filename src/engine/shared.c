@@ -1,4 +1,5 @@
 /* shared.c -- the shared vectors of team.h. */
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,9 +31,11 @@ struct shared {
     struct team *team;
     struct shared *next; /* of the team's */
     const char *name;
+    int home;
     struct device *where; /* whose memory v is in; NULL: the host's */
     struct vec v;
     double mass;
+    double busy; /* virtual seconds until which whoever had it last is moving bytes; under lock */
     int chunks;
     struct chunk {
         _Alignas(64) pthread_mutex_t lock;
@@ -57,6 +60,7 @@ enum status shared_open(
     if (!s) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
     s->team = team;
     s->name = name;
+    s->home = home;
     int chunks = from.n ? (int)((from.n + CHUNK - 1) / CHUNK) : 1;
     s->chunk = aligned_alloc(64, (size_t)chunks * sizeof *s->chunk);
     if (!s->chunk) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
@@ -212,10 +216,23 @@ static void lock_all(struct worker *w, struct shared *s) {
         chunk_lock(w, s, k);
         if (k == 0 || s->chunk[k].freed != s->chunk[k - 1].freed) wait_freed(w, &s->chunk[k]);
     }
+    team_has(s->team, w->rank, s);
+}
+
+/* An emulated link holds the vector for as long as it takes. In virtual time the next holder must
+ * not be let come before that time is known. */
+static void emulate_link(struct worker *w, struct shared *s) {
+    const struct emulation *e = w->seat->emulation;
+    double bytes = w->seat->ledger.bytes - w->seat->bytes_at_lock, from = s->busy;
+    if (!e) return;
+    double seconds = emulation_message(e, w->rank, s->home, bytes);
+    s->busy = fmax(from, team_seconds(w->team, w->rank)) + seconds;
+    team_spend(w->team, w->rank, from, seconds);
 }
 
 static void unlock_all(struct worker *w, struct shared *s) {
     const struct joined *j = &s->joined[w->rank];
+    emulate_link(w, s);
     if (j->device) stream_record(w->q, j->whole);
     for (int k = 0; k < s->chunks; k++) {
         s->chunk[k].freed = j->whole;
@@ -227,18 +244,19 @@ static void unlock_all(struct worker *w, struct shared *s) {
 void shared_lock(struct worker *w, struct shared *s) {
     struct ledger *l = &w->seat->ledger;
     come_near(w, s);
-    double start = clock_seconds(), waited = team_waited(w->team, w->rank);
+    double start = team_seconds(w->team, w->rank), waited = team_waited(w->team, w->rank);
     pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
     lock_all(w, s);
-    double locked = clock_seconds();
-    l->lock_wait += locked - start - (team_waited(w->team, w->rank) - waited);
-    l->exchange -= locked; /* until unlock */
+    double locked = team_seconds(w->team, w->rank), since = team_waited(w->team, w->rank);
+    l->lock_wait += locked - start - (since - waited);
+    l->exchange -= locked - since; /* until unlock */
+    w->seat->bytes_at_lock = l->bytes;
 }
 
 void shared_unlock(struct worker *w, struct shared *s) {
     unlock_all(w, s);
     pulse_end();
-    w->seat->ledger.exchange += clock_seconds();
+    w->seat->ledger.exchange += team_seconds(w->team, w->rank) - team_waited(w->team, w->rank);
 }
 
 void shared_read(struct worker *w, struct shared *s, struct vec y) {
@@ -330,7 +348,7 @@ static double elastic_free(
     return waited;
 }
 
-static void elastic_fixed(
+static void elastic_whole(
     struct worker *w, struct shared *s, struct staging *g, float alpha, struct vec x) {
     shared_lock(w, s);
     for (int k = 0; k < s->chunks; k++) {
@@ -338,6 +356,7 @@ static void elastic_fixed(
         s->chunk[k].version++;
     }
     if (g) end_staging(w, g);
+    w->seat->ledger.bytes += 2.0 * (double)(x.n * sizeof *x.at);
     shared_unlock(w, s);
 }
 
@@ -346,8 +365,8 @@ void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec 
     int staged = team_center(s->team) == CENTER_STAGED;
     struct staging *g = staged ? s->joined[w->rank].staging : NULL;
     ASSERT(x.n == s->v.n);
-    if (team_is_fixed(s->team)) {
-        elastic_fixed(w, s, g, alpha, x);
+    if (team_locks_whole(s->team)) {
+        elastic_whole(w, s, g, alpha, x);
     } else {
         come_near(w, s);
         double start = clock_seconds();
@@ -356,8 +375,8 @@ void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec 
         pulse_end();
         l->lock_wait += waited;
         l->exchange += clock_seconds() - start - waited;
+        l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
     }
-    l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
 }
 
 /* ---- which way is faster ---------------------------------------------------------------------- */

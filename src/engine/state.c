@@ -343,6 +343,7 @@ enum status state_open(struct run *run) {
     }
     TRY(get_fields(run, "strategy.", run->strategy->ops->fields, run->strategy));
     team_restore_turn(run->team, run->turn);
+    for (int r = 0; r < workers; r++) team_restore_seconds(run->team, r, run->result.seconds);
     return restore_shared(run);
 }
 

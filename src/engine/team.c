@@ -1,7 +1,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -9,6 +12,7 @@
 #include "base/rng.h"
 #include "comm/comm.h"
 #include "devices/reach.h"
+#include "engine/record.h"
 #include "engine/team_waits.h"
 #include "topology/topology.h"
 
@@ -27,7 +31,9 @@ struct seat_of_team {
     long rounds;   /* finished */
     int gathered;  /* all had parked, and this worker does not know yet */
     int met;       /* was at a meeting in this round */
-    double waited; /* seconds; this worker's thread only */
+    double waited; /* seconds; this worker's thread, or who lets it go on, under the lock */
+    double clock;  /* virtual seconds; written like `waited`, read by all under the lock */
+    int stopped;   /* its clock: all have gathered; this worker's thread only */
 };
 
 struct team {
@@ -46,15 +52,33 @@ struct team {
     pthread_cond_t all_parted;
     int culprit, turn, arrived, gathering;
     int turn_at_gathering;
+    double now;      /* virtual seconds, of the event that comes to pass */
+    char apart[400]; /* how a replay came apart from its record */
     struct shared *shared, *last_shared;
     struct seat_of_team seat[TEAM_MOST];
 };
 
 /* ---- who is next ---------------------------------------------------------------------------- */
 
-/* Fixed order: whose event follows one of `after`: the next rank that is neither waiting for
- * another nor gone. There is always one, but when all have left: settle sees to that. */
+/* Of those who neither wait for another nor are gone, the one whose clock is the least. */
+static int least_clock(const struct team *t) {
+    int least = -1;
+    for (int r = 0; r < t->set.size; r++) {
+        if (t->seat[r].phase != RUNS) continue;
+        if (least < 0 || t->seat[r].clock < t->seat[least].clock) least = r;
+    }
+    return least;
+}
+
+/* Whose event follows one of `after`. Fixed order: the next rank that is neither waiting for another
+ * nor gone. There is always one, but when all have left: settle sees to that. A record ends with
+ * nobody's, -1. */
 static int team_next(const struct team *t, int after) {
+    if (t->set.order == ORDER_VIRTUAL) return least_clock(t);
+    if (t->set.order == ORDER_REPLAY) {
+        const struct record_event *e = record_next(t->set.replay);
+        return e ? e->rank : -1;
+    }
     for (int i = 1; i <= t->set.size; i++) {
         int r = (after + i) % t->set.size;
         if (t->seat[r].phase == RUNS) return r;
@@ -64,33 +88,98 @@ static int team_next(const struct team *t, int after) {
 
 static void wake(struct team *t, int rank) { pthread_cond_signal(&t->seat[rank].wake); }
 
+/* Under the lock: virtual time passes for a worker until it is `until`. */
+static void wait_until(struct seat_of_team *p, double until) {
+    if (until <= p->clock) return;
+    p->waited += until - p->clock;
+    p->clock = until;
+}
+
+/* Virtual time: whoever is let go by an event goes on when it came to pass. */
 static void let_run(struct team *t, int rank) {
     t->seat[rank].phase = RUNS;
+    if (t->set.order == ORDER_VIRTUAL) wait_until(&t->seat[rank], t->now);
     wake(t, rank);
+}
+
+/* A wait that began at `start` is over. In virtual time it took what the clocks say. */
+static void count_wait(struct team *t, int rank, double start) {
+    if (t->set.order != ORDER_VIRTUAL) t->seat[rank].waited += clock_seconds() - start;
+}
+
+/* Past a record's end anybody may come, to be told. */
+static int has_turn(const struct team *t, int rank) {
+    return t->set.order == ORDER_FREE || t->turn == rank || t->turn < 0 || t->broken;
 }
 
 /* Under the lock: waits until it is this worker's turn. Free order: it always is. The clock is read
  * only by those who wait, here and below. */
 static void wait_turn(struct team *t, int rank) {
-    if (t->set.order == ORDER_FREE || t->turn == rank || t->broken) return;
-    double start = clock_seconds();
-    pulse_begin(DOING_TURN);
-    while (t->turn != rank && !t->broken) pthread_cond_wait(&t->seat[rank].wake, &t->lock);
-    pulse_end();
-    t->seat[rank].waited += clock_seconds() - start;
+    if (!has_turn(t, rank)) {
+        double start = clock_seconds();
+        pulse_begin(DOING_TURN);
+        while (!has_turn(t, rank)) pthread_cond_wait(&t->seat[rank].wake, &t->lock);
+        pulse_end();
+        count_wait(t, rank, start);
+    }
+    t->now = t->seat[rank].clock;
 }
 
-/* Under the lock, at the end of each event. */
+/* Under the lock, at the end of each event, and when a clock has gone on. */
 static void pass_turn(struct team *t, int rank) {
     if (t->set.order == ORDER_FREE) return;
     t->turn = team_next(t, rank);
-    wake(t, t->turn);
+    for (int r = 0; r < t->set.size; r++) {
+        if (r == t->turn || t->turn < 0) wake(t, r);
+    }
 }
 
 void team_take_turn(struct team *t, int rank) {
     if (t->set.order == ORDER_FREE) return;
     pthread_mutex_lock(&t->lock);
     wait_turn(t, rank);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void break_by(struct team *t, int rank) {
+    if (!t->broken) t->culprit = rank;
+    t->broken = 1;
+    for (int r = 0; r < t->set.size; r++) wake(t, r);
+}
+
+/* Under the lock: the record must have this event next. */
+static void follow(struct team *t, const struct record_event *e) {
+    const struct record_event *was = record_next(t->set.replay);
+    char does[160], did[160] = "it ends";
+    record_tell(e, does, sizeof does);
+    if (was) record_tell(was, did, sizeof did);
+    if (was && !strcmp(does, did)) {
+        record_pass(t->set.replay);
+        return;
+    }
+    snprintf(t->apart, sizeof t->apart,
+        "the replay came apart from its record at event %ld: here \"%s\", there \"%s\"",
+        record_passed(t->set.replay) + 1, does, did);
+    break_by(t, e->rank);
+    comm_abort(t->comm);
+}
+
+/* Under the lock, when this event comes to pass. */
+static void see(struct team *t, int rank, char kind, const struct shared *s) {
+    if (t->broken || (!t->set.record && !t->set.replay)) return;
+    struct record_event e = {.kind = kind, .rank = rank};
+    if (s) {
+        e.name = shared_name(s);
+        e.version = shared_version(s);
+    }
+    if (t->set.replay) follow(t, &e);
+    if (t->set.record) record_add(t->set.record, &e);
+}
+
+void team_has(struct team *t, int rank, const struct shared *s) {
+    if (!t->set.record && !t->set.replay) return;
+    pthread_mutex_lock(&t->lock);
+    see(t, rank, RECORD_LOCK, s);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -165,12 +254,13 @@ static void wait_for_meeting(struct team *t, int rank, unsigned long meeting) {
         pthread_cond_wait(&t->seat[rank].wake, &t->lock);
     }
     pulse_end();
-    t->seat[rank].waited += clock_seconds() - start;
+    count_wait(t, rank, start);
 }
 
 int team_meet(struct team *t, int rank) {
     pthread_mutex_lock(&t->lock);
     wait_turn(t, rank);
+    see(t, rank, RECORD_MEETING, NULL);
     unsigned long meeting = t->meetings;
     if (t->broken) {
         pthread_mutex_unlock(&t->lock);
@@ -214,41 +304,57 @@ void team_part(struct team *t, int rank) {
     while (t->parted < all) pthread_cond_wait(&t->all_parted, &t->lock);
     pthread_mutex_unlock(&t->lock);
     pulse_end();
-    t->seat[rank].waited += clock_seconds() - start;
+    count_wait(t, rank, start);
 }
 
 /* ---- rounds --------------------------------------------------------------------------------- */
 
-static void wait_to_run(struct team *t, struct seat_of_team *p) {
+static void wait_to_run(struct team *t, int rank) {
+    struct seat_of_team *p = &t->seat[rank];
     double start = clock_seconds();
     pulse_begin(DOING_ROUND_END);
     while (p->phase != RUNS && !t->broken) pthread_cond_wait(&p->wake, &t->lock);
     pulse_end();
-    p->waited += clock_seconds() - start;
+    count_wait(t, rank, start);
 }
 
-void team_start_round(struct team *t, int rank) { t->seat[rank].met = 0; }
+void team_start_round(struct team *t, int rank) {
+    t->seat[rank].met = 0;
+    t->seat[rank].stopped = 0;
+}
+
+/* Under the lock: whether all are to gather. A replay gathers where the record did. */
+static int asks_to_gather(struct team *t, int rank) {
+    int asks = t->set.round_ended && t->set.round_ended(t->set.with, rank, t->seat[rank].met);
+    if (t->set.order == ORDER_REPLAY) {
+        const struct record_event *e = record_next(t->set.replay);
+        asks = e && e->kind == RECORD_GATHER;
+    }
+    see(t, rank, asks ? RECORD_GATHER : RECORD_ROUND, NULL);
+    return asks;
+}
 
 int team_end_round(struct team *t, int rank) {
     struct seat_of_team *p = &t->seat[rank];
     pthread_mutex_lock(&t->lock);
     wait_turn(t, rank);
     p->rounds++;
-    if (t->set.round_ended && t->set.round_ended(t->set.with, rank, p->met)) t->gathering = 1;
+    if (asks_to_gather(t, rank)) t->gathering = 1;
     p->phase = t->gathering || t->set.order == ORDER_FIXED ? PARKED : PACED;
     settle(t);
     pass_turn(t, rank);
     if (p->gathered) t->turn_at_gathering = t->turn; /* this was the last to come */
-    if (p->phase != RUNS) wait_to_run(t, p);
+    if (p->phase != RUNS) wait_to_run(t, rank);
     int gathered = p->gathered && !t->broken;
     p->gathered = 0;
+    p->stopped = gathered;
     pthread_mutex_unlock(&t->lock);
     return gathered;
 }
 
 void team_leave(struct team *t, int rank) {
     pthread_mutex_lock(&t->lock);
-    wait_turn(t, rank);
+    if (t->set.order != ORDER_REPLAY) wait_turn(t, rank); /* a record may go on for longer */
     t->seat[rank].phase = LEFT;
     settle(t);
     pass_turn(t, rank);
@@ -257,9 +363,7 @@ void team_leave(struct team *t, int rank) {
 
 void team_break(struct team *t, int rank) {
     pthread_mutex_lock(&t->lock);
-    if (!t->broken) t->culprit = rank;
-    t->broken = 1;
-    for (int r = 0; r < t->set.size; r++) wake(t, r);
+    break_by(t, rank);
     pthread_mutex_unlock(&t->lock);
     comm_abort(t->comm);
 }
@@ -269,6 +373,44 @@ int team_broken(const struct team *t) {
 }
 
 int team_culprit(const struct team *t) { return t->culprit; }
+const char *team_apart(const struct team *t) { return t->apart; }
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+int team_is_virtual(const struct team *t) { return t->set.order == ORDER_VIRTUAL; }
+
+double team_seconds(const struct team *t, int rank) {
+    return team_is_virtual(t) ? t->seat[rank].clock : clock_seconds();
+}
+
+void team_restore_seconds(struct team *t, int rank, double seconds) {
+    t->seat[rank].clock = seconds;
+}
+
+/* In naps, so that a team that breaks is not waited for. */
+static void sleep_for(const struct team *t, double seconds) {
+    const double nap = 0.05;
+    for (double end = clock_seconds() + seconds; !t->broken;) {
+        double left = end - clock_seconds();
+        if (left <= 0) return;
+        struct timespec pause = {.tv_nsec = (long)(1e9 * (left < nap ? left : nap))};
+        nanosleep(&pause, NULL);
+    }
+}
+
+void team_spend(struct team *t, int rank, double from, double seconds) {
+    struct seat_of_team *p = &t->seat[rank];
+    if (p->stopped || t->broken) return;
+    if (!team_is_virtual(t)) {
+        if (seconds > 0) sleep_for(t, seconds);
+        return;
+    }
+    pthread_mutex_lock(&t->lock);
+    wait_until(p, from);
+    p->clock += seconds;
+    pass_turn(t, rank);
+    pthread_mutex_unlock(&t->lock);
+}
 
 /* ---- start and end -------------------------------------------------------------------------- */
 
@@ -284,6 +426,7 @@ enum status team_open(struct team **out, const struct team_settings *set) {
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->all_parted, NULL);
     for (int r = 0; r < set->size; r++) pthread_cond_init(&t->seat[r].wake, NULL);
+    t->turn = team_next(t, set->size - 1);
     *out = t;
     for (int r = 0; r < set->size && set->number; r++) t->number[r] = set->number[r];
     t->set.number = t->number;
@@ -292,7 +435,7 @@ enum status team_open(struct team **out, const struct team_settings *set) {
         .size = set->size,
         .waits = {comm_meets, comm_parts, t},
         .kind = (enum comm_kind)set->comm,
-        .ordered = set->order == ORDER_FIXED,
+        .ordered = team_locks_whole(t),
         .reach = team_reach(t),
     };
     return comm_open(&t->comm, &comm);
@@ -328,7 +471,9 @@ struct comm *team_comm(struct team *t) {
     return t->comm;
 }
 int team_turn_at_gathering(const struct team *t) { return t->turn_at_gathering; }
-void team_restore_turn(struct team *t, int turn) { t->turn = turn; }
+void team_restore_turn(struct team *t, int turn) {
+    if (t->set.order == ORDER_FIXED) t->turn = turn;
+}
 void team_restore_rounds(struct team *t, int rank, long rounds) { t->seat[rank].rounds = rounds; }
 
 void team_add_shared(struct team *t, struct shared *s) {
@@ -342,7 +487,11 @@ struct shared *team_shared(const struct team *t) {
 }
 double team_waited(const struct team *t, int rank) { return t->seat[rank].waited; }
 uint32_t team_seed(const struct team *t) { return t->set.seed; }
-int team_is_fixed(const struct team *t) { return t->set.order == ORDER_FIXED; }
+int team_is_fixed(const struct team *t) { return t->set.order != ORDER_FREE; }
+
+int team_locks_whole(const struct team *t) {
+    return team_is_fixed(t) || t->set.record || t->set.whole;
+}
 
 int team_center(const struct team *t) { return t->set.center; }
 void team_set_center(struct team *t, int way) { t->set.center = way; }

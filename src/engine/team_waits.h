@@ -5,7 +5,11 @@
  * happen one at a time, rank after rank, where a worker that is waiting or has left is passed
  * over; computing between events goes on in parallel, and the order of events, and so every bit,
  * is the same each time. There nobody begins a round before all have ended theirs, so that a run
- * that stops and goes on between rounds meets in the same order as one that does not. One function, team_next in team.c, says whose event comes next.
+ * that stops and goes on between rounds meets in the same order as one that does not. A replay takes
+ * the order from a record, meetings and ends of rounds included. In virtual time each worker has a
+ * clock, and the event of least time comes next, the lower rank's where two are the same: who is
+ * computing has a clock too, and is waited for. One function, team_next in team.c, says whose event
+ * comes next.
  *
  * A wait for somebody to arrive ends when the team breaks; a lock is never broken.
  */
@@ -15,7 +19,7 @@
 #include "base/status.h"
 #include "engine/team.h"
 
-enum team_order { ORDER_FREE, ORDER_FIXED };
+enum team_order { ORDER_FREE, ORDER_FIXED, ORDER_REPLAY, ORDER_VIRTUAL };
 
 /* How a device exchanges with a shared vector in host memory. */
 enum center_way {
@@ -28,6 +32,7 @@ struct device_ops; /* devices/device.h */
 struct device;
 struct machine; /* topology/topology.h */
 struct place;
+struct record; /* record.h */
 
 struct team_settings {
     int size;    /* 1 .. TEAM_MOST */
@@ -43,6 +48,10 @@ struct team_settings {
     const struct place *places;
     const int *group; /* what team_group says; NULL: all 0 */
 
+    struct record *record; /* events are written there; NULL: nowhere. Not in fixed order */
+    struct record *replay; /* ORDER_REPLAY: events come as they did there */
+    int whole;             /* a shared vector is locked whole, and not chunk by chunk */
+
     /* Called at the end of each round, one worker at a time: true asks all to gather. met: there
      * was a meeting in the round, so all workers do it, and answers alike keep them together. */
     int (*round_ended)(void *with, int rank, int met);
@@ -56,8 +65,10 @@ void team_close(struct team *t); /* before the devices of those who joined close
  * are open. On the host, where work is done at once, it needs nothing. */
 enum status team_join(struct team *t, int rank, struct stream *q);
 
-/* An event that is not a meeting. Fixed order: waits for the turn, and passes it on. */
+/* An event that is not a meeting. But in free order: waits for the turn, and passes it on. In between
+ * and with the lock, team_has says what the event is: it is written down, or must be the record's. */
 void team_take_turn(struct team *t, int rank);
+void team_has(struct team *t, int rank, const struct shared *s);
 void team_give_turn(struct team *t, int rank);
 
 /* True when all have come; false when the team broke first, and then for all: nobody may touch
@@ -81,8 +92,21 @@ void team_break(struct team *t, int rank);
 int team_broken(const struct team *t);
 int team_culprit(const struct team *t); /* who broke it first; -1: nobody. When all have ended. */
 
+/* How a replay came apart from its record, which breaks the team; "": it did not. When all have
+ * ended. */
+const char *team_apart(const struct team *t);
+
 /* Seconds that this worker has waited in the calls above, ever; its own thread asks. */
 double team_waited(const struct team *t, int rank);
+
+/* What time it is for this worker; its own thread asks. Virtual time begins at 0, stands still
+ * while all have gathered, and is set before the first event by a run that goes on. */
+double team_seconds(const struct team *t, int rank);
+void team_restore_seconds(struct team *t, int rank, double seconds);
+
+/* An emulated machine is busy for so many seconds, in virtual time not before `from`: a clock goes
+ * on, or the caller sleeps. Nothing while all have gathered. */
+void team_spend(struct team *t, int rank, double from, double seconds);
 
 /* For saving and going on: whose turn it was when all had gathered last (fixed order), and how many
  * rounds each had finished; restored before the first event. */
@@ -104,7 +128,9 @@ enum status shared_join(struct shared *s, int rank, struct device *d);
 
 struct comm *team_comm(struct team *t);
 uint32_t team_seed(const struct team *t);
-int team_is_fixed(const struct team *t);
+int team_is_fixed(const struct team *t); /* events come in a given order: any but the free one */
+int team_is_virtual(const struct team *t);
+int team_locks_whole(const struct team *t); /* shared vectors, not chunks */
 
 /* Room for a shared vector that all workers' devices reach, zeroed, until the team closes; main
  * thread. On the device of the worker `home`, when each of the others was found to reach it; *where

@@ -62,11 +62,42 @@ static void take_gradient(
     s->samples += l->task->batch;
 }
 
+/* ---- what an emulated machine makes of it ------------------------------------------------------ */
+
+/* Virtual: the clock goes on before the work is done, so that others whose clocks are behind may
+ * have their events meanwhile. Real: when did it begin? */
+static double work_begins(struct seat *s, int is_gradient) {
+    const struct emulation *e = s->emulation;
+    if (!e) return 0;
+    if (!e->is_virtual) return e->slow[s->w.rank] > 1 ? clock_seconds() : 0;
+    if (is_gradient) team_spend(s->w.team, s->w.rank, 0, e->compute * e->slow[s->w.rank]);
+    return 0;
+}
+
+static void work_ends(struct seat *s, double start) {
+    if (!(start > 0)) return;
+    learner_wait(s->learner);
+    double longer = s->emulation->slow[s->w.rank] - 1;
+    team_spend(s->w.team, s->w.rank, 0, longer * (clock_seconds() - start));
+}
+
+static void step_ends(struct seat *s) {
+    struct worker *w = &s->w;
+    w->steps++;
+    pulse_count(w->steps, w->round);
+    if (!s->emulation || s->emulation->freezes == 0) return;
+    team_spend(w->team, w->rank, 0, emulation_freeze(s->emulation, w->rank, w->steps));
+}
+
+/* ---- local work -------------------------------------------------------------------------------- */
+
 struct range worker_grad(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return s->range;
+    double start = work_begins(s, 1);
     pulse_begin(DOING_GRADIENT);
     take_gradient(s, RECORD_GRAD, enqueue_grad);
+    work_ends(s, start);
     pulse_end();
     return s->range;
 }
@@ -74,10 +105,11 @@ struct range worker_grad(struct worker *w) {
 void worker_step(struct worker *w) {
     struct seat *s = w->seat;
     if (team_broken(w->team)) return;
+    double start = work_begins(s, 0);
     pulse_begin(DOING_STEP);
     recorder_run(&s->recorder, (struct recording_key){RECORD_STEP, 0, s->range}, enqueue_step, s);
-    w->steps++;
-    pulse_count(w->steps, w->round);
+    work_ends(s, start);
+    step_ends(s);
     pulse_end();
 }
 
@@ -90,10 +122,11 @@ void worker_descend(struct worker *w) {
         return;
     }
     if (team_broken(w->team)) return;
+    double start = work_begins(s, 1);
     pulse_begin(DOING_STEP);
     take_gradient(s, RECORD_DESCEND, enqueue_descent);
-    w->steps++;
-    pulse_count(w->steps, w->round);
+    work_ends(s, start);
+    step_ends(s);
     pulse_end();
 }
 

@@ -1,0 +1,369 @@
+/* test_record.c -- what a run in free order did is written down, and done again to the bit. */
+#include <cjson/cJSON.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "engine/record.h"
+#include "engine/seat.h"
+#include "files.h"
+#include "late.h"
+#include "program.h"
+#include "runs.h"
+
+static void open_all(void) {
+    files_open();
+    log_show(LOG_ERROR);
+}
+
+TestSuite(record, .init = open_all, .fini = files_close, .timeout = 120);
+
+/* ---- runs that come as they come ------------------------------------------------------------ */
+
+static uint32_t salt; /* of the delays: differs from run to run */
+
+/* Before a round a worker does nothing, or sleeps. */
+static void dawdle(void *with, const struct worker *w) {
+    (void)with;
+    uint32_t word = rng_word((struct rng_key){salt, 98, (uint32_t)w->rank}, (uint64_t)w->round);
+    if (word % 3) usleep((word >> 8) % 400);
+}
+
+static const struct watch dawdling = {.begins = dawdle};
+
+static const char *common =
+    "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 quadratic.spread=1 run.eval_every=1.1 "
+    "schedule.rate=0.02 schedule.use=warmup warmup.epochs=2";
+
+/* A run `name` with other delays than any before. */
+static enum status go(
+    struct seen *seen, const char *name, const char *words, const char *option, const char *file) {
+    salt++;
+    run_words(seen, &dawdling, "run.name=%s run.folder=%s %s %s run.%s=%s", name, files_folder,
+        common, words, option, files_path(file));
+    return seen->end;
+}
+
+static char *load(const char *path) {
+    size_t size = 0;
+    char *text = program_load(path, &size);
+    cr_assert(text != NULL, "no %s", path);
+    return text;
+}
+
+static char *load_rows(const char *name) {
+    char both[128];
+    snprintf(both, sizeof both, "%s/metrics.jsonl", name);
+    return load(files_path(both));
+}
+
+static int is_time(const char *column) {
+    static const char *const times[] = {
+        "seconds", "samples_per_second", "computing", "exchanging", "waiting", "loading"};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        if (!strcmp(column, times[i])) return 1;
+    }
+    return 0;
+}
+
+/* All columns but those that are a matter of time; how many rows there are. */
+static int check_same_rows(const char *one, const char *other, const char *words) {
+    char *a = load_rows(one), *b = load_rows(other), *rest_a = NULL, *rest_b = NULL;
+    char *row_a = strtok_r(a, "\n", &rest_a), *row_b = strtok_r(b, "\n", &rest_b);
+    int rows = 0;
+    for (; row_a && row_b; rows++) {
+        cJSON *json_a = cJSON_Parse(row_a), *json_b = cJSON_Parse(row_b);
+        cr_assert(json_a && json_b, "a row is no JSON");
+        const cJSON *y = json_b->child;
+        for (const cJSON *x = json_a->child; x; x = x->next, y = y->next) {
+            cr_assert(y && !strcmp(x->string, y->string), "%s: other columns", words);
+            int same = memcmp(&x->valuedouble, &y->valuedouble, sizeof(double)) == 0;
+            cr_assert(same || is_time(x->string), "%s: %s of row %d is %.17g, not %.17g", words,
+                x->string, rows, y->valuedouble, x->valuedouble);
+        }
+        cJSON_Delete(json_a);
+        cJSON_Delete(json_b);
+        row_a = strtok_r(NULL, "\n", &rest_a);
+        row_b = strtok_r(NULL, "\n", &rest_b);
+    }
+    cr_assert(!row_a && !row_b, "%s: not as many rows", words);
+    free(a);
+    free(b);
+    return rows;
+}
+
+static void forget(const char *name) {
+    nftw(files_path(name), files_remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The events of a record, without its settings; malloc-ed. */
+static char *load_events(const char *file) {
+    char *text = load(files_path(file)), *at = strstr(text, "\nevents\n");
+    cr_assert(at != NULL, "no events in %s", file);
+    memmove(text, at + 8, strlen(at + 8) + 1);
+    char *end = strstr(text, "\nend ");
+    cr_assert(end != NULL, "no end in %s", file);
+    *end = '\0';
+    return text;
+}
+
+/* Records a run and replays it, three times; true when the strategy takes so many workers. */
+static int check_replays(const char *words) {
+    struct seen first, again;
+    if (go(&first, "first", words, "record", "r") == STATUS_BAD_CONFIG) return 0;
+    cr_assert(first.end == STATUS_OK, "%s: %s", words, first.why);
+    char *events = load_events("r");
+    for (int i = 0; i < 3; i++) {
+        char more[1024];
+        snprintf(more, sizeof more, "%s run.record=%s", words, files_path("r2"));
+        cr_assert(
+            go(&again, "again", more, "replay", "r") == STATUS_OK, "%s: %s", words, again.why);
+        cr_assert_eq(seen_differ(&first, &again), -1, "%s: replay %d is another run", words, i);
+        cr_assert(check_same_rows("first", "again", words) > 1, "%s: few rows", words);
+        char *events_again = load_events("r2");
+        cr_assert(strcmp(events, events_again) == 0, "%s: the replay's record is another", words);
+        free(events_again);
+        seen_close(&again);
+        forget("again");
+    }
+    free(events);
+    seen_close(&first);
+    forget("first");
+    return 1;
+}
+
+Test(record, a_replay_has_the_same_bits_and_rows_with_every_strategy) {
+    char words[512];
+    for (int i = 0; strategies[i]; i++) {
+        const char *name = strategies[i]->name;
+        int done = 0;
+        for (int workers = 4; workers > 0 && !done; workers -= 3) {
+            snprintf(
+                words, sizeof words, "run.strategy=%s run.workers=%d run.epochs=4", name, workers);
+            done = check_replays(words);
+        }
+        cr_assert(done, "%s takes neither 4 workers nor 1", name);
+    }
+}
+
+Test(record, a_replay_has_the_same_bits_with_springs_of_all_kinds) {
+    cr_assert(check_replays("run.strategy=easgd easgd.tau=2 run.workers=5 run.epochs=5"));
+    cr_assert(check_replays("run.strategy=easgd easgd.tau=1 run.workers=8 run.max_lag=0 "
+                            "run.epochs=5 optimizer.kind=nesterov"));
+    cr_assert(check_replays("run.strategy=easgd easgd.mode=sync easgd.tau=3 run.epochs=5"));
+    cr_assert(check_replays("run.strategy=downpour downpour.tau=2 downpour.scale=staleness "
+                            "run.max_lag=1 run.epochs=5"));
+    cr_assert(check_replays("run.strategy=easgd run.judge=replica run.workers=3 run.epochs=5"));
+}
+
+/* Were it not so, the tests above would show nothing. */
+Test(record, without_a_record_the_bits_are_others) {
+    struct seen a, b;
+    int differed = 0;
+    for (int i = 0; i < 10 && !differed; i++) {
+        const char *words = "run.strategy=easgd easgd.tau=1 run.workers=4 run.epochs=4";
+        cr_assert(go(&a, "a", words, "record", "a.txt") == STATUS_OK, "%s", a.why);
+        cr_assert(go(&b, "b", words, "record", "b.txt") == STATUS_OK, "%s", b.why);
+        differed = seen_differ(&a, &b) >= 0;
+        seen_close(&a);
+        seen_close(&b);
+        forget("a");
+        forget("b");
+    }
+    cr_assert(differed, "ten pairs of runs in free order had the same bits");
+}
+
+/* ---- on devices ----------------------------------------------------------------------------- */
+
+static const struct device_ops *const late_devices[] = {&device_late, NULL};
+
+static void on_devices(char *words, size_t n, const char *way, const char *which) {
+    snprintf(words, n, "%s run.workers=4 run.epochs=3 run.devices=%s", way, which);
+}
+
+Test(record, a_replay_has_the_same_bits_on_any_number_of_late_devices) {
+    static const char *const on[] = {"late:0", "late:0,late:1", "late:0,late:1,late:2,late:3"};
+    static const char *const ways[] = {"run.strategy=easgd easgd.tau=2", "run.strategy=downpour",
+        "run.strategy=mdownpour", "run.strategy=easgd easgd.mode=sync easgd.tau=2"};
+    struct seen first, again;
+    char words[512];
+    runs_devices = late_devices;
+    for (int i = 0; i < 4 * 3; i++) {
+        late.seed = (uint32_t)(2 * i);
+        on_devices(words, sizeof words, ways[i / 3], on[i % 3]);
+        cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s", first.why);
+        late.seed = (uint32_t)(2 * i + 1);
+        on_devices(words, sizeof words, ways[i / 3], on[(i + 1) % 3]);
+        cr_assert(go(&again, "again", words, "replay", "r") == STATUS_OK, "%s", again.why);
+        cr_assert_eq(seen_differ(&first, &again), -1, "%s", words);
+        check_same_rows("first", "again", words);
+        seen_close(&first);
+        seen_close(&again);
+        forget("first");
+        forget("again");
+    }
+}
+
+/* ---- what is in it -------------------------------------------------------------------------- */
+
+Test(record, says_who_had_the_center_at_which_version_and_whose_round_ended) {
+    struct seen seen;
+    const char *words = "run.strategy=easgd easgd.tau=1 run.workers=3 run.steps=20";
+    common = "quadratic.n=33"; /* one evaluation, at the end */
+    long locks[3] = {0}, rounds[3] = {0}, meetings[3] = {0}, version = 0, gathers = 0;
+    cr_assert(go(&seen, "run", words, "record", "r") == STATUS_OK, "%s", seen.why);
+    char *events = load_events("r"), *rest = NULL;
+    for (char *line = strtok_r(events, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        int rank = line[2] - '0';
+        char expected[64];
+        cr_assert(rank >= 0 && rank < 3, "%s", line);
+        if (line[0] == 'm') meetings[rank]++;
+        if (line[0] == 'r' || line[0] == 'g') rounds[rank]++;
+        if (line[0] == 'g') gathers++;
+        if (line[0] != 'l') continue;
+        snprintf(expected, sizeof expected, "l %d center %ld", rank, version);
+        cr_assert_str_eq(line, expected);
+        if (++locks[rank] <= seen.rounds[rank]) version++; /* the last one only looks */
+    }
+    for (int r = 0; r < 3; r++) {
+        cr_assert_eq(rounds[r], seen.rounds[r], "worker %d", r);
+        cr_assert_eq(locks[r], seen.rounds[r] + 1, "worker %d: an exchange a round, one look", r);
+        cr_assert(meetings[r] > 0, "worker %d", r);
+    }
+    cr_assert(gathers >= 1);
+    free(events);
+    seen_close(&seen);
+}
+
+/* ---- where it ends -------------------------------------------------------------------------- */
+
+Test(record, a_replay_ends_where_its_record_does_or_sooner) {
+    struct seen first, again;
+    cr_assert(go(&first, "first", "run.epochs=5", "record", "r") == STATUS_OK, "%s", first.why);
+    cr_assert(go(&again, "again", "run.epochs=50", "replay", "r") == STATUS_OK, "%s", again.why);
+    cr_assert_eq(seen_differ(&first, &again), -1, "the record's end is no end");
+    seen_close(&again);
+    cr_assert(go(&again, "half", "run.epochs=2", "replay", "r") == STATUS_OK, "%s", again.why);
+    cr_assert(again.result.epochs >= 2 && again.result.epochs < 5, "%g", again.result.epochs);
+    seen_close(&again);
+    seen_close(&first);
+}
+
+Test(record, a_run_that_ended_by_the_clock_is_replayed_to_its_end) {
+    struct seen first, again;
+    const char *words = "run.strategy=easgd easgd.tau=1 run.seconds=0.05";
+    cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s", first.why);
+    cr_assert(go(&again, "again", "run.strategy=easgd easgd.tau=1 run.seconds=0.0001", "replay",
+                  "r") == STATUS_OK,
+        "%s", again.why);
+    cr_assert_eq(seen_differ(&first, &again), -1);
+    seen_close(&first);
+    seen_close(&again);
+}
+
+Test(record, of_a_run_that_fails_there_is_none_and_the_one_before_stays) {
+    struct seen seen;
+    cr_assert(go(&seen, "good", "run.steps=9", "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    char *before = load(files_path("r"));
+    const char *bad = "run.steps=900 quadratic.h_max=1e6";
+    cr_assert(go(&seen, "bad", bad, "record", "r") == STATUS_DIVERGED, "%d", seen.end);
+    seen_close(&seen);
+    char *after = load(files_path("r"));
+    cr_assert_str_eq(before, after);
+    cr_assert(access(files_path("r.part"), F_OK) != 0, "a piece is left");
+    free(before);
+    free(after);
+}
+
+/* ---- what is refused ------------------------------------------------------------------------ */
+
+Test(record, a_file_that_is_cut_short_or_changed_anywhere_is_refused) {
+    struct seen seen;
+    struct record *r;
+    cr_assert(
+        go(&seen, "run", "run.workers=2 run.steps=3", "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    char *text = load(files_path("r"));
+    size_t n = strlen(text);
+    for (size_t i = 0; i < n; i++) {
+        files_write("cut", text, i);
+        cr_assert_eq(record_read(&r, files_path("cut")), STATUS_IO, "%zu of %zu bytes", i, n);
+        cr_assert(strstr(fail_message(), files_path("cut")), "%s", fail_message());
+        record_close(r);
+    }
+    for (size_t i = 0; i < n; i++) {
+        char was = text[i];
+        text[i] = (char)(was ^ 1);
+        files_write("changed", text, n);
+        text[i] = was;
+        cr_assert_eq(record_read(&r, files_path("changed")), STATUS_IO, "byte %zu: %c", i, was);
+        record_close(r);
+    }
+    cr_assert_eq(record_read(&r, files_path("r")), STATUS_OK, "%s", fail_message());
+    record_close(r);
+    free(text);
+}
+
+Test(record, no_file_no_record_and_no_place_are_said_in_words) {
+    struct seen seen;
+    cr_assert_eq(go(&seen, "a", "run.steps=3", "replay", "nothing"), STATUS_IO);
+    cr_assert(strstr(seen.why, "cannot read"), "%s", seen.why);
+    files_write("other", "PK\3\4\n", 5);
+    cr_assert_eq(go(&seen, "b", "run.steps=3", "replay", "other"), STATUS_IO);
+    cr_assert(strstr(seen.why, "no record of a run"), "%s", seen.why);
+    cr_assert_eq(go(&seen, "c", "run.steps=3", "record", "no/where"), STATUS_IO);
+    cr_assert(strstr(seen.why, "cannot write"), "%s", seen.why);
+}
+
+Test(record, another_runs_settings_are_refused_by_name) {
+    static const char *const table[][2] = {{"run.seed=2", "seed = 1"},
+        {"run.workers=3", "workers = 4"}, {"run.max_lag=3", "max_lag = 4"},
+        {"easgd.tau=3", "[easgd] tau = 10"}, {"run.strategy=downpour", "strategy = easgd"},
+        {"quadratic.h_max=2", "[quadratic] h_max = "}, {"optimizer.kind=momentum", "kind = sgd"},
+        {"run.judge=replica", "judge = answer"}};
+    struct seen seen;
+    cr_assert(go(&seen, "first", "run.steps=9", "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        char words[128];
+        snprintf(words, sizeof words, "run.steps=9 %s", table[i][0]);
+        cr_assert_eq(go(&seen, "other", words, "replay", "r"), STATUS_BAD_CONFIG, "%s", words);
+        cr_assert(strstr(seen.why, table[i][1]), "%s: %s", words, seen.why);
+    }
+    runs_devices = late_devices;
+    cr_assert_eq(go(&seen, "other", "run.steps=9", "replay", "r"), STATUS_BAD_CONFIG);
+    cr_assert(strstr(seen.why, "kind = host"), "%s", seen.why);
+}
+
+Test(record, orders_that_exclude_one_another_are_refused) {
+    struct seen seen;
+    cr_assert_eq(go(&seen, "a", "run.steps=9 run.order=fixed", "record", "r"), STATUS_BAD_CONFIG);
+    cr_assert_eq(go(&seen, "b", "run.steps=9 run.order=fixed", "replay", "r"), STATUS_BAD_CONFIG);
+    const char *clocks = "run.steps=9 emulate.time=virtual emulate.compute=1ms";
+    cr_assert_eq(go(&seen, "c", clocks, "replay", "r"), STATUS_BAD_CONFIG);
+    cr_assert(strstr(seen.why, "virtual"), "%s", seen.why);
+    runs_resume = 1;
+    cr_assert_eq(go(&seen, "d", "run.steps=9", "record", "r"), STATUS_BAD_CONFIG);
+    cr_assert(strstr(seen.why, "goes on"), "%s", seen.why);
+}
+
+/* ---- apart ---------------------------------------------------------------------------------- */
+
+static void meet_once_more(void *with, const struct worker *w) {
+    struct worker *me = ((struct worker **)with)[w->rank] = &w->seat->w;
+    if (w->round == 2) team_sum1(me, 0);
+}
+
+Test(record, a_replay_that_comes_apart_says_where_and_ends_all) {
+    struct seen seen;
+    struct worker *me[TEAM_MOST];
+    const struct watch other = {.begins = meet_once_more, .with = me};
+    const char *words = "run.strategy=easgd easgd.tau=1 run.workers=4 run.steps=20";
+    cr_assert(go(&seen, "first", words, "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    run_words(&seen, &other, "%s %s run.replay=%s", common, words, files_path("r"));
+    cr_assert_eq(seen.end, STATUS_VERIFY, "%d: %s", seen.end, seen.why);
+    cr_assert(strstr(seen.why, "came apart from its record at event"), "%s", seen.why);
+    cr_assert(strstr(seen.why, "here \"m "), "%s", seen.why);
+    seen_close(&seen);
+}
