@@ -133,10 +133,11 @@ static int take_link(const char *at, struct emulated_link *link) {
 
 static int take_links(struct emulation *e, const char *at, int workers) {
     long a, a_last, b, b_last;
+    int is_one = *at != '*';
     struct emulated_link link;
     if (!take_end(&at, workers, &a, &a_last) || !take_word(&at, "-")) return 0;
     if (!take_end(&at, workers, &b, &b_last) || !take_word(&at, ":")) return 0;
-    if (!take_link(at, &link) || (a == b && a_last == b_last && a == a_last)) return 0;
+    if (!take_link(at, &link) || (is_one && a == b && b == b_last)) return 0;
     for (long i = a; i <= a_last; i++) {
         for (long j = b; j <= b_last; j++) {
             if (i != j) e->link[i][j] = e->link[j][i] = link;
