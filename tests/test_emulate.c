@@ -9,7 +9,10 @@
 #include "program.h"
 #include "runs.h"
 
+/* Many small files: in memory, where the system has such a folder. */
 static void open_all(void) {
+    static const char memory[] = "/dev/shm";
+    if (access(memory, W_OK) == 0) setenv("TMPDIR", memory, 0);
     files_open();
     log_show(LOG_ERROR);
 }
@@ -208,11 +211,10 @@ Test(emulate, a_straggler_holds_up_nobody_of_an_asynchronous_easgd) {
 
 /* ---- the same again ------------------------------------------------------------------------- */
 
-static int check_twice(const char *words) {
+static void check_twice(const char *words) {
     struct seen a, b;
     salt++;
     run_words(&a, &dawdling, "%s", words);
-    if (a.end == STATUS_BAD_CONFIG) return 0;
     for (int i = 0; i < 3; i++) {
         salt++;
         run_words(&b, &dawdling, "%s", words);
@@ -224,23 +226,18 @@ static int check_twice(const char *words) {
         seen_close(&b);
     }
     seen_close(&a);
-    return 1;
 }
 
 Test(emulate, every_strategy_repeats_exactly_in_virtual_time) {
     for (int i = 0; strategies[i]; i++) {
-        int done = 0;
-        for (int workers = 4; workers > 0 && !done; workers -= 3) {
-            char words[1024];
-            snprintf(words, sizeof words,
-                VIRTUAL "run.strategy=%s run.workers=%d run.epochs=4 run.eval_every=1.1 "
-                        "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 "
-                        "schedule.rate=0.02 emulate.slow=0:1.7x emulate.freeze=0@5+40ms "
-                        "emulate.link=*-c:1MB/s+1ms,*-*:1MB/s",
-                strategies[i]->name, workers);
-            done = check_twice(words);
-        }
-        cr_assert(done, "%s takes neither 4 workers nor 1", strategies[i]->name);
+        char words[1024];
+        snprintf(words, sizeof words,
+            VIRTUAL "run.strategy=%s run.workers=%d run.epochs=4 run.eval_every=1.1 "
+                    "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 schedule.rate=0.02 "
+                    "emulate.slow=0:1.7x emulate.freeze=0@5+40ms "
+                    "emulate.link=*-c:1MB/s+1ms,*-*:1MB/s",
+            strategies[i]->name, runs_workers(strategies[i], 4));
+        check_twice(words);
     }
 }
 

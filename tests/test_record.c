@@ -10,7 +10,10 @@
 #include "program.h"
 #include "runs.h"
 
+/* Many small files: in memory, where the system has such a folder. */
 static void open_all(void) {
+    static const char memory[] = "/dev/shm";
+    if (access(memory, W_OK) == 0) setenv("TMPDIR", memory, 0);
     files_open();
     log_show(LOG_ERROR);
 }
@@ -106,11 +109,10 @@ static char *load_events(const char *file) {
     return text;
 }
 
-/* Records a run and replays it, three times; true when the strategy takes so many workers. */
-static int check_replays(const char *words) {
+/* Records a run and replays it, three times. */
+static void check_replays(const char *words) {
     struct seen first, again;
-    if (go(&first, "first", words, "record", "r") == STATUS_BAD_CONFIG) return 0;
-    cr_assert(first.end == STATUS_OK, "%s: %s", words, first.why);
+    cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s: %s", words, first.why);
     char *events = load_events("r");
     for (int i = 0; i < 3; i++) {
         char more[1024];
@@ -118,7 +120,7 @@ static int check_replays(const char *words) {
         cr_assert(
             go(&again, "again", more, "replay", "r") == STATUS_OK, "%s: %s", words, again.why);
         cr_assert_eq(seen_differ(&first, &again), -1, "%s: replay %d is another run", words, i);
-        cr_assert(check_same_rows("first", "again", words) > 1, "%s: few rows", words);
+        cr_assert(check_same_rows("first", "again", words) > 0, "%s: no rows", words);
         char *events_again = load_events("r2");
         cr_assert(strcmp(events, events_again) == 0, "%s: the replay's record is another", words);
         free(events_again);
@@ -128,31 +130,26 @@ static int check_replays(const char *words) {
     free(events);
     seen_close(&first);
     forget("first");
-    return 1;
 }
 
 Test(record, a_replay_has_the_same_bits_and_rows_with_every_strategy) {
     char words[512];
     for (int i = 0; strategies[i]; i++) {
         const char *name = strategies[i]->name;
-        int done = 0;
-        for (int workers = 4; workers > 0 && !done; workers -= 3) {
-            snprintf(
-                words, sizeof words, "run.strategy=%s run.workers=%d run.epochs=4", name, workers);
-            done = check_replays(words);
-        }
-        cr_assert(done, "%s takes neither 4 workers nor 1", name);
+        snprintf(words, sizeof words, "run.strategy=%s run.workers=%d run.epochs=4", name,
+            runs_workers(strategies[i], 4));
+        check_replays(words);
     }
 }
 
 Test(record, a_replay_has_the_same_bits_with_springs_of_all_kinds) {
-    cr_assert(check_replays("run.strategy=easgd easgd.tau=2 run.workers=5 run.epochs=5"));
-    cr_assert(check_replays("run.strategy=easgd easgd.tau=1 run.workers=8 run.max_lag=0 "
-                            "run.epochs=5 optimizer.kind=nesterov"));
-    cr_assert(check_replays("run.strategy=easgd easgd.mode=sync easgd.tau=3 run.epochs=5"));
-    cr_assert(check_replays("run.strategy=downpour downpour.tau=2 downpour.scale=staleness "
-                            "run.max_lag=1 run.epochs=5"));
-    cr_assert(check_replays("run.strategy=easgd run.judge=replica run.workers=3 run.epochs=5"));
+    check_replays("run.strategy=easgd easgd.tau=2 run.workers=5 run.epochs=5");
+    check_replays("run.strategy=easgd easgd.tau=1 run.workers=8 run.max_lag=0 "
+                  "run.epochs=5 optimizer.kind=nesterov");
+    check_replays("run.strategy=easgd easgd.mode=sync easgd.tau=3 run.epochs=5");
+    check_replays("run.strategy=downpour downpour.tau=2 downpour.scale=staleness "
+                  "run.max_lag=1 run.epochs=5");
+    check_replays("run.strategy=easgd run.judge=replica run.workers=3 run.epochs=5");
 }
 
 /* Were it not so, the tests above would show nothing. */
