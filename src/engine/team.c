@@ -53,7 +53,7 @@ struct team {
     int culprit, turn, arrived, gathering;
     int turn_at_gathering;
     double now;      /* virtual seconds, of the event that comes to pass */
-    char apart[400]; /* how a replay came apart from its record */
+    char apart[512]; /* how a replay came apart from its record */
     struct shared *shared, *last_shared;
     struct seat_of_team seat[TEAM_MOST];
 };
