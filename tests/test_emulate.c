@@ -15,6 +15,7 @@ static void open_all(void) {
     if (access(memory, W_OK) == 0) setenv("TMPDIR", memory, 0);
     files_open();
     log_show(LOG_ERROR);
+    runs_resume = 0;
 }
 
 TestSuite(emulate, .init = open_all, .fini = files_close, .timeout = 60);
