@@ -172,6 +172,13 @@ Test(emulate, the_center_is_held_for_as_long_as_a_link_takes) {
         0.02, 0.01 / 2, 0);
 }
 
+/* The first has the center from 10 to 25, the second from 25 to 40; the first is back at 35, has it
+ * from 40 to 55, and the second waits for the end until then. */
+Test(emulate, whoever_comes_while_a_link_is_busy_waits_for_it) {
+    check_times("run.strategy=easgd easgd.tau=1 run.workers=2 run.steps=1 emulate.link=*-c:15ms",
+        0.055, (0.005 + 0.015 + 0.015) / 2, 0.045 / 2);
+}
+
 /* Worker 0 may be a round ahead. It ends rounds after 10, 20 (waits until 50), 60 (until 100), 110
  * (until 150) and 160 ms, which is the eighth of both and the end, for which it waits until 200. */
 Test(emulate, who_is_too_far_ahead_waits_in_virtual_time) {

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,7 +38,7 @@ struct record {
     int names;
     struct events read;
     size_t passed;
-    long rounds_left;
+    atomic_long rounds_left; /* read while others come to their next meeting */
 };
 
 /* False when there is no memory. */
