@@ -333,7 +333,7 @@ Test(record, another_runs_settings_are_refused_by_name) {
     }
     runs_devices = late_devices;
     cr_assert_eq(go(&seen, "other", "run.steps=9", "replay", "r"), STATUS_BAD_CONFIG);
-    cr_assert(strstr(seen.why, "kind = host"), "%s", seen.why);
+    cr_assert(strstr(seen.why, "[compute] kind = late"), "%s", seen.why);
 }
 
 Test(record, orders_that_exclude_one_another_are_refused) {
