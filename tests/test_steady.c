@@ -144,8 +144,9 @@ static void check_steady(const char *words) {
     for (int i = 0; i < 6; i++) {
         struct seen seen;
         forget();
-        run_words(&seen, &watch, "workers=2 steps=24 schedule.rate=1e-3 order=%s %s %s",
-            order[i % 2], strategy[i / 2], words);
+        run_words(&seen, &watch,
+            "devices=host workers=2 steps=24 schedule.rate=1e-3 order=%s %s %s", order[i % 2],
+            strategy[i / 2], words);
         cr_assert(seen.end == STATUS_OK, "%s", seen.why);
         cr_assert(seen.rounds[0] > WARM + 2, "only %ld rounds", seen.rounds[0]);
         cr_expect(count[OURS] == 0 && count[OTHERS] == 0,
