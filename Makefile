@@ -169,14 +169,14 @@ asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer; SHORT=
 SEED := $(or $(SEED),$(strip $(shell od -An -N2 -tu2 /dev/urandom)))
 # These go through thousands of steps of a few numbers, each of which the simulation hands from thread
 # to thread, or make a program stop hundreds of times. Every strategy goes through any_devices anyway.
-LONG := adpsgd allreduce downpour dpsgd easgd easgd_tree failing faults gossip huddle late local_sgd \
-  mdownpour outer resume stability
+LONG := adpsgd allreduce downpour dpsgd easgd easgd_tree emulate failing faults gossip huddle late local_sgd \
+  mdownpour outer record resume stability
 sim: ## the tests on the simulated CUDA: 4 devices, random delays that SEED draws; FULL=1: the long ones too
 	@echo 'simulated CUDA: make sim SEED=$(SEED)'
 	@CUDASIM_DEVICES=4 CUDASIM_JITTER_US=50 CUDASIM_SEED=$(SEED) CUDASIM_LEAKS=2 \
 	  $(MAKE) run-tests SIM=1 BUILD=$(BUILD)/sim BUT='$(if $(FULL),,$(LONG))'
 tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and OpenMP; SHORT=1: some
-	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
+	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 NVTX=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
 	  TESTINC=-Itests/plain TESTLIB=
 UNDER_ASAN := $(call only,$(READ_BYTES) $(KEEP_BYTES) $(MEET),$(TESTS))
 run-asan: $(if $(SHORT),,$(BUILD)/huddle) $(UNDER_ASAN)
