@@ -184,7 +184,7 @@ static void look_for_alpha(void *with, const struct worker *w, struct vec answer
     const struct seat *s = w->seat;
     (void)answer;
     for (int i = 0; i < s->notes; i++) {
-        if (!strcmp(s->note[i].name, "alpha")) *(double *)with = s->note[i].value;
+        if (!strcmp(s->note[i].name, "alpha")) ((double *)with)[w->rank] = s->note[i].value;
     }
 }
 
