@@ -224,7 +224,8 @@ static void keep_sum(void *with, const struct worker *w, struct vec answer) {
     if (w->rank != 0) return;
     memcpy(s->root + (size_t)k * KEPT, answer.at, KEPT * sizeof(float));
     for (struct shared *c = team_shared(w->team); c; c = shared_next(c)) {
-        for (size_t i = 0; i < KEPT; i++) sum[i] += (double)shared_vec(c).at[i];
+        const float *at = runs_on_host(w, 2, shared_vec(c)).at;
+        for (size_t i = 0; i < KEPT; i++) sum[i] += (double)at[i];
     }
 }
 

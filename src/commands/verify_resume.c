@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "commands.h"
+#include "devices/device.h"
 #include "engine/run.h"
 #include "strategies/strategies.h"
 #include "tasks/task.h"
@@ -43,8 +44,13 @@ static void keep_end(void *with, const struct worker *w) {
     struct ends *ends = with;
     free(ends->x[w->rank]); /* of the piece before */
     ends->n[w->rank] = w->x.n;
-    ends->x[w->rank] = malloc(w->x.n * sizeof(float));
-    if (ends->x[w->rank]) memcpy(ends->x[w->rank], w->x.at, w->x.n * sizeof(float));
+    float *x = malloc(w->x.n * sizeof *x);
+    if (x) stream_copy(w->q, x, w->x.at, w->x.n * sizeof *x);
+    if (x && stream_sync(w->q) != STATUS_OK) {
+        free(x);
+        x = NULL;
+    }
+    ends->x[w->rank] = x;
 }
 
 static void forget(struct ends *ends) {
