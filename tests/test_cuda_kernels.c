@@ -43,6 +43,13 @@ static void stream_end(void) {
     device_close(device);
 }
 
+/* Another stream in place of it, which may or may not convolve by cuDNN. */
+static void stream_again(int cudnn) {
+    stream_close(q);
+    device->cudnn = cudnn;
+    cr_assert(stream_open(&q, device) == STATUS_OK, "%s", fail_message());
+}
+
 /* The order in which the simulated CUDA takes blocks and threads: as they come, reversed, random.
  * A real one does not care. Nothing may be running. */
 enum { ORDERS = 3 };
@@ -496,7 +503,8 @@ static void run_conv_weight(
     k->conv_grad_weight(to, &p->s, at[0], (float)p->beta, at[1], at[2], at[3]);
 }
 
-CUDA_TEST(convolutions) {
+/* On q; the workspace is what q asks for, to the float. */
+static void convolve_all(void) {
     const struct stream one = {.kernels = &kernels_host, .threads = 1};
     for (int i = 0; i < 3 * CONVS; i++) {
         const struct conv_shape *s = &convs[i / 3];
@@ -514,6 +522,17 @@ CUDA_TEST(convolutions) {
         BOTH("conv_grad_weight", run_conv_weight, &p, FLOATS(w, .fill = p.beta ? WHOLE : JUNK),
             FLOATS(y, .fill = WHOLE), FLOATS(x, .fill = WHOLE), space);
     }
+}
+
+CUDA_TEST(convolutions) { convolve_all(); }
+
+CUDA_TEST(convolutions_by_cudnn) {
+    char words[160];
+    stream_again(1);
+    convolve_all();
+    if (!stream_convolves(q, words)) cr_skip_test("%s", words);
+    /* All but the one with no images, and those two that are padded unevenly. */
+    cr_assert(strstr(words, ", 3 of 10 shapes by columns and products"), "%s", words);
 }
 
 /* batch, h, w, c; size, stride; out_h, out_w: tiled, with gaps, overlapping, with a rest */

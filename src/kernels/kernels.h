@@ -118,7 +118,8 @@ struct kernels {
 
     /* ---- images ---- */
 
-    /* Floats of workspace that the three convolutions below want for this shape on q. */
+    /* Floats of workspace that the three convolutions below want for this shape on q, or for fewer
+     * images of it. What is found out then is kept with q. */
     size_t (*conv_workspace)(const struct stream *q, const struct conv_shape *s);
 
     /* y <- act(x * W + bias); bias NULL: none. */
