@@ -73,7 +73,7 @@ static cudnnStatus_t size_tell(const char *call, cudnnHandle_t h, cudnnTensorDes
     int which, size_t *bytes) {
     Shape s;
     dnn_stream(call, h);
-    if (!shape_of(call, s, x, w, conv, y)) return CUDNN_STATUS_BAD_PARAM;
+    if (!shape_of(call, s, x, w, conv, y)) sim_fatal("%s: descriptors that do not agree", call);
     if (trouble() == REFUSES) return CUDNN_STATUS_NOT_SUPPORTED;
     *bytes = bytes_wanted(s, which);
     return CUDNN_STATUS_SUCCESS;
