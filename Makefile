@@ -26,14 +26,15 @@ want = $(strip $(if $(filter 0,$($(1))),,$(if $(2),1,$(if $(filter 1,$($(1))),\
 
 ifeq ($(filter-out help clean format fetch,$(or $(MAKECMDGOALS),all)),)
 else
-# The runtime is linked statically, so that huddle starts where there is none; cuBLAS is loaded when
-# it is wanted (src/kernels/cublas.c), for which the path to it is kept.
+# The runtime is linked statically, so that huddle starts where there is none; cuBLAS and
+# cuDNN are loaded when they are wanted (src/kernels/cublas.c), for which the path to them is kept.
 CUDA_FLAGS := -isystem $(CUDA_HOME)/include
 CUDA_LIBS := $(foreach d,lib64 lib,-L$(CUDA_HOME)/$d -Wl,-rpath,$(CUDA_HOME)/$d) \
              -lcudart_static -lstdc++ -lrt -ldl
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 has_cuda := $(if $(SIM),,$(call want,CUDA,$(and $(NVCC),$(call have,cublas_v2.h,sizeof(cublasHandle_t) + cudaGetLastError(),$(CUDA_FLAGS) $(CUDA_LIBS)))))
 has_nccl := $(call want,NCCL,$(and $(has_cuda),$(call have,nccl.h,ncclGetErrorString(0),$(CUDA_FLAGS) $(CUDA_LIBS) -lnccl)))
+has_cudnn := $(if $(SIM),$(filter-out 0,$(or $(CUDNN),1)),$(call want,CUDNN,$(and $(has_cuda),$(call have,cudnn.h,sizeof(cudnnHandle_t) + CUDNN_FMA_MATH,$(CUDA_FLAGS)))))
 # A toolkit knows some of these architectures: build for those, and in PTX for GPUs to come.
 SM ?= $(filter 70 75 80 86 89 90 100 120,$(if $(has_cuda),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))))
 has_hwloc := $(call want,HWLOC,$(call have,hwloc.h,hwloc_get_api_version(),-lhwloc))
@@ -63,7 +64,7 @@ CFLAGS := -std=c11 -D_GNU_SOURCE -Isrc $(WARNINGS) $(OPTIMIZE) -pthread $(SAN) \
           $(if $(has_openmp),-fopenmp) $(if $(has_hwloc),-DHAVE_HWLOC) $(if $(has_dnnl),-DHAVE_DNNL) \
           $(if $(has_cblas),-DHAVE_CBLAS) $(if $(has_zlib),-DHAVE_ZLIB) $(if $(has_lapack),-DHAVE_LAPACK) \
           $(if $(SIM),-DHAVE_CUDA -DHAVE_NCCL -Itests/cudasim/include) $(if $(has_cuda),-DHAVE_CUDA $(CUDA_FLAGS)) \
-          $(if $(has_nccl),-DHAVE_NCCL) $(if $(has_nvtx),-DHAVE_NVTX $(NVTX_FLAGS)) $(if $(DEBUG),-DDEBUG)
+          $(if $(has_nccl),-DHAVE_NCCL) $(if $(has_cudnn),-DHAVE_CUDNN) $(if $(has_nvtx),-DHAVE_NVTX $(NVTX_FLAGS)) $(if $(DEBUG),-DDEBUG)
 LDLIBS := $(if $(has_hwloc),-lhwloc) $(if $(has_dnnl),-ldnnl) $(if $(has_cblas),-lopenblas) \
           $(if $(has_zlib),-lz) $(if $(has_lapack),-llapacke) -linih -lcjson \
           $(if $(SIM),-lstdc++) $(if $(has_nccl),-lnccl) $(if $(has_cuda),$(CUDA_LIBS)) -lm
@@ -76,7 +77,7 @@ CXXFLAGS = -std=c++17 -Isrc -Itests/cudasim/include -Wall -Wextra -Wno-unknown-p
            $(if $(WERROR),-Werror) $(OPTIMIZE) -pthread $(SAN)
 
 # ---- what is built ------------------------------------------------------------------------------
-SRC := $(filter-out $(if $(has_cuda),,%/cublas.c $(if $(SIM),,%/cuda.c)) $(if $(SIM)$(has_nccl),,%/nccl.c),$(sort $(wildcard src/*.c src/*/*.c)))
+SRC := $(filter-out $(if $(has_cuda),,%/cublas.c $(if $(SIM),,%/cuda.c %/cuda_dnn.c)) $(if $(and $(has_cuda),$(has_cudnn)),,%/cudnn.c) $(if $(SIM)$(has_nccl),,%/nccl.c),$(sort $(wildcard src/*.c src/*/*.c)))
 CU := $(if $(SIM)$(has_cuda),$(sort $(wildcard src/*/*.cu)))
 CXXSRC := $(if $(SIM),$(sort $(wildcard tests/cudasim/*.cpp)))
 OBJ := $(SRC:%=$(BUILD)/%.o) $(CU:%=$(BUILD)/%.o) $(CXXSRC:%=$(BUILD)/%.o)
@@ -233,6 +234,7 @@ endif
 config: ## what was found
 	@printf '%-10s %s\n' compiler '$(CC), $(shell $(CC) --version | head -n 1)' \
 	  CUDA '$(if $(SIM),simulated,$(if $(has_cuda),$(NVCC) for sm $(SM),no))' NCCL '$(if $(SIM),simulated,$(if $(has_nccl),yes,no))' \
+	  CUDNN '$(if $(has_cudnn),$(if $(SIM),simulated,yes),no: GPUs convolve by columns and products)' \
 	  HWLOC '$(if $(has_hwloc),yes,no: workers are not bound to cores)' \
 	  OPENMP '$(if $(has_openmp),yes,no: one thread a worker)' \
 	  GEMM '$(if $(has_dnnl),oneDNN,$(if $(has_cblas),CBLAS (OpenBLAS),plain loops: slow))' \

@@ -7,6 +7,7 @@
  * are derived in README.md.
  *
  * usage: step_perf [host|cuda] [model [batch]]          2nn, mnist_cnn, easgd_cifar, resnet20
+ *        CUDNN=0 in the environment: cuDNN does not convolve
  */
 #include <pthread.h>
 
@@ -166,6 +167,8 @@ static void bench_open(struct bench *b, const struct device_ops *ops, const stru
     size_t B = (size_t)batch, size = shape_size(m->in);
     *b = (struct bench){.model = m, .batch = batch};
     must(device_open(&b->device, ops, 0, threads));
+    const char *cudnn = getenv("CUDNN");
+    b->device->cudnn = !cudnn || strcmp(cudnn, "0") != 0;
     must(stream_open(&b->q, b->device));
     must(net_open(&b->net, m, b->q, batch, 1, rank));
     must(optimizer_open(&b->optimizer, (struct optimizer_settings){0}, b->device, m->floats));
@@ -312,7 +315,9 @@ static void host_row(const struct machine *machine, const struct model *m, int b
 
 static void gpu_row(const struct choice *c, const struct model *m, int batch) {
     struct bench b;
+    char convolution[160];
     bench_open(&b, c->ops, m, batch, 0, 1);
+    stream_convolves(b.q, convolution);
     operands_open(&b);
     bench_capture(&b);
     struct perf_body bodies[] = {{.run = replay_run, .with = &b, .finish = bench_finish},
@@ -327,6 +332,7 @@ static void gpu_row(const struct choice *c, const struct model *m, int batch) {
     for (int count = 2; count <= REPLICAS_MOST; count *= 2) {
         printf(" %8.2f", count * step / replicas(c->machine, c->ops, m, batch, count));
     }
+    if (*convolution) printf("  %s", convolution);
 }
 
 static void row(const struct choice *c, const char *preset, struct shape in, int batch) {
@@ -370,8 +376,9 @@ static void gpu_rows(const struct choice *c) {
     printf(
         "# forward, backward and SGD step, float32, on %s; median of %d\n", d->name, PERF_SAMPLES);
     device_close(d);
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s\n", "model", "batch", "step",
-        "least", "products", "share", "rate", "steps", "samples", "launches", "two", "four");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s  %s\n", "model", "batch",
+        "step", "least", "products", "share", "rate", "steps", "samples", "launches", "two", "four",
+        "convolutions");
     printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s\n", "", "", "(us)", "(us)",
         "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "gain", "gain");
     for (int batch = 32; batch <= 512; batch *= 4) rows(c, batch);

@@ -80,6 +80,11 @@ Test(budget, holds_for_layers_optimizers_and_devices_that_are_named_twice) {
         {"run.workers=1 run.devices=cuda:3 data.batch=100 optimizer.kind=adam", ""},
         {"run.workers=2 run.devices=cuda:1 data.batch=7 optimizer.kind=nesterov",
             "[model]\nlayers = conv 3 3 same, batchnorm, relu, dropout 0.5, dense 10\n"},
+        /* Here the weights are most of a convolution's workspace by cuDNN. */
+        {"run.workers=2 run.devices=cuda:1 data.batch=1",
+            "[model]\nlayers = conv 500 1, relu, dense 10\n"},
+        {"run.workers=2 run.devices=cuda:0,cuda:1 data.batch=1 run.cudnn=0",
+            "[model]\nlayers = conv 500 1, relu, dense 10\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char words[256];

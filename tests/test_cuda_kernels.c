@@ -14,6 +14,9 @@ Test(cuda_kernels, are_compared_with_the_hosts) {
 #else
 
 #include <cuda_runtime.h>
+#ifdef CUDASIM
+#include <cudnn.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +44,13 @@ static void stream_begin(void) {
 static void stream_end(void) {
     stream_close(q);
     device_close(device);
+}
+
+/* Another stream in place of it, which may or may not convolve by cuDNN. */
+static void stream_again(int cudnn) {
+    stream_close(q);
+    device->cudnn = cudnn;
+    cr_assert(stream_open(&q, device) == STATUS_OK, "%s", fail_message());
 }
 
 /* The order in which the simulated CUDA takes blocks and threads: as they come, reversed, random.
@@ -496,7 +506,8 @@ static void run_conv_weight(
     k->conv_grad_weight(to, &p->s, at[0], (float)p->beta, at[1], at[2], at[3]);
 }
 
-CUDA_TEST(convolutions) {
+/* On q; the workspace is what q asks for, to the float. */
+static void convolve_all(void) {
     const struct stream one = {.kernels = &kernels_host, .threads = 1};
     for (int i = 0; i < 3 * CONVS; i++) {
         const struct conv_shape *s = &convs[i / 3];
@@ -515,6 +526,183 @@ CUDA_TEST(convolutions) {
             FLOATS(y, .fill = WHOLE), FLOATS(x, .fill = WHOLE), space);
     }
 }
+
+CUDA_TEST(convolutions) { convolve_all(); }
+
+CUDA_TEST(convolutions_by_cudnn) {
+    char words[160];
+    stream_again(1);
+    convolve_all();
+    if (!stream_convolves(q, words)) cr_skip_test("convolutions by %s", words);
+#ifdef CUDASIM
+    /* All but the one of no images, and the two that are padded unevenly. */
+    cr_assert(strstr(words, ", 3 of 10 shapes by columns and products"), "%s", words);
+#else
+    cr_assert(!strstr(words, ", 10 of 10 shapes"), "%s", words);
+#endif
+}
+
+/* The three calls of shape s in a row, with what they read and write. */
+struct convolution {
+    struct conv_shape s;
+    size_t x, y, w;
+    float *at[7]; /* x, W, dz, y, dx, dW, workspace */
+};
+enum { X, W, DZ, Y, DX, DW, SPACE };
+
+static void convolution_open(struct convolution *c, const struct conv_shape *s) {
+    size_t batch = (size_t)s->batch, room = kernels_cuda.conv_workspace(q, s);
+    c->s = *s;
+    c->x = batch * (size_t)(s->h * s->w * s->c);
+    c->y = batch * (size_t)(s->out_h * s->out_w * s->out_c);
+    c->w = (size_t)(s->size * s->size * s->c * s->out_c);
+    const size_t n[] = {c->x, c->w, c->y, c->y, c->x, c->w, room};
+    for (int i = 0; i < 7; i++) {
+        cr_assert(device_alloc(device, (void **)&c->at[i], n[i] * sizeof(float)) == STATUS_OK);
+    }
+    for (int i = 0; i < 3; i++) {
+        const struct array a = FLOATS(n[i]);
+        unsigned char *from = array_make(&a, (uint32_t)i);
+        stream_copy(q, c->at[i], from + GUARD_BYTES, n[i] * sizeof(float));
+        cr_assert(stream_sync(q) == STATUS_OK, "%s", fail_message());
+        free(from);
+    }
+}
+
+static void convolve(const struct convolution *c) {
+    const struct kernels *k = &kernels_cuda;
+    float *const *at = c->at;
+    k->conv_forward(q, &c->s, at[Y], at[X], at[W], NULL, ACTIVATION_RELU, at[SPACE]);
+    k->conv_grad_input(q, &c->s, at[DX], at[DZ], at[W], at[SPACE]);
+    k->conv_grad_weight(q, &c->s, at[DW], 0, at[DZ], at[X], at[SPACE]);
+}
+
+/* What the three wrote, malloc-ed: y, dx, dW. What was there is NaN again. */
+static float *convolution_take(const struct convolution *c) {
+    float *all = malloc((c->y + c->x + c->w) * sizeof *all);
+    cr_assert(all != NULL);
+    stream_copy(q, all, c->at[Y], c->y * sizeof *all);
+    stream_copy(q, all + c->y, c->at[DX], c->x * sizeof *all);
+    stream_copy(q, all + c->y + c->x, c->at[DW], c->w * sizeof *all);
+    cr_assert(stream_sync(q) == STATUS_OK, "%s", fail_message());
+    for (size_t i = 0; i < c->y + c->x + c->w; i++) cr_assert(!isnan(all[i]), "value %zu", i);
+    kernels_cuda.fill(q, c->at[Y], NAN, c->y);
+    kernels_cuda.fill(q, c->at[DX], NAN, c->x);
+    kernels_cuda.fill(q, c->at[DW], NAN, c->w);
+    return all;
+}
+
+/* A graph has the bits of the calls that it was recorded of, each time. */
+CUDA_TEST(convolutions_are_recorded_and_replayed) {
+    static const struct conv_shape s = {6, 9, 8, 5, 3, 1, 1, 1, 9, 8, 35};
+    for (int cudnn = 0; cudnn < 2; cudnn++) {
+        struct convolution c;
+        struct capture *graph;
+        stream_again(cudnn);
+        convolution_open(&c, &s);
+        convolve(&c);
+        float *want = convolution_take(&c);
+        cr_assert(stream_sync(q) == STATUS_OK && stream_capture_begin(q) == STATUS_OK);
+        convolve(&c);
+        cr_assert(stream_capture_end(q, &graph) == STATUS_OK, "%s", fail_message());
+        for (int turn = 0; turn < 2; turn++) {
+            stream_replay(q, graph);
+            float *got = convolution_take(&c);
+            cr_assert(memcmp(got, want, (c.y + c.x + c.w) * sizeof *got) == 0, "turn %d", turn);
+            free(got);
+        }
+        capture_close(graph, device);
+        free(want);
+    }
+}
+
+#ifdef CUDASIM
+
+static long cudnn_calls_of(const struct convolution *c) {
+    long before = cudasim_cudnn_calls();
+    convolve(c);
+    cr_assert(stream_sync(q) == STATUS_OK, "%s", fail_message());
+    return cudasim_cudnn_calls() - before;
+}
+
+#ifdef HAVE_CUDNN
+enum { BY_CUDNN = 3 };
+#else
+enum { BY_CUDNN = 0 };
+#endif
+
+CUDA_TEST(cudnn_does_what_is_padded_evenly) {
+    static const struct {
+        struct conv_shape s;
+        int even;
+    } cases[] = {
+        {{2, 8, 8, 3, 3, 1, 1, 1, 8, 8, 4}, 1},
+        {{2, 8, 8, 3, 3, 2, 1, 1, 4, 4, 4}, 1}, /* a row that no window reaches */
+        {{2, 8, 8, 3, 3, 2, 0, 0, 4, 4, 4}, 0}, /* one more below, and to the right */
+        {{2, 9, 8, 3, 3, 2, 1, 0, 5, 4, 4}, 0}, /* to the right only */
+        {{2, 8, 9, 3, 3, 2, 0, 1, 4, 5, 4}, 0}, /* below only */
+        {{2, 8, 8, 3, 3, 1, 1, 1, 7, 8, 4}, 0}, /* less below */
+        {{2, 8, 8, 3, 3, 1, 0, 0, 6, 6, 4}, 1}, /* none */
+        {{2, 2, 2, 3, 5, 1, 2, 2, 2, 2, 4}, 1}, /* larger than its image */
+        {{2, 16, 16, 3, 1, 2, 0, 0, 8, 8, 4}, 1},
+    };
+    stream_again(1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct convolution c;
+        convolution_open(&c, &cases[i].s);
+        cr_assert(cudnn_calls_of(&c) == BY_CUDNN * cases[i].even, "case %zu", i);
+    }
+}
+
+CUDA_TEST(cudnn_does_nothing_where_it_is_not_wanted) {
+    struct convolution c;
+    stream_again(0);
+    convolution_open(&c, &convs[1]);
+    cr_assert(cudnn_calls_of(&c) == 0);
+}
+
+/* The simulated one wants more for 3 images than for 4. */
+CUDA_TEST(fewer_images_need_no_more_room) {
+    static const struct conv_shape shapes[] = {/* more weights than columns, and the reverse */
+        {4, 1, 1, 1, 1, 1, 0, 0, 1, 1, 500}, {4, 16, 16, 8, 3, 1, 1, 1, 16, 16, 8}};
+    stream_again(1);
+    for (int i = 0; i < 2; i++) {
+        struct convolution c;
+        convolution_open(&c, &shapes[i]);
+        for (c.s.batch = 1; c.s.batch <= 4; c.s.batch++) {
+            int fits = c.s.batch != 3;
+            cr_assert(cudnn_calls_of(&c) == BY_CUDNN * fits, "%d images", c.s.batch);
+        }
+    }
+}
+
+/* Its library is missing, refuses, wants too much: the numbers are the same as without it. */
+CUDA_TEST(without_cudnn_columns_and_products_do_it) {
+    static const char *const trouble[] = {"0", "2", "3"};
+    static const char *const says[] = {
+        "columns and products; no cuDNN: there is no simulated cuDNN",
+        ", 1 of 1 shapes by columns and products", ", 1 of 1 shapes by columns and products"};
+    struct convolution c;
+    char words[160];
+    stream_again(0);
+    convolution_open(&c, &convs[1]);
+    convolve(&c);
+    float *want = convolution_take(&c);
+    for (int i = 0; i < 3; i++) {
+        setenv("CUDASIM_CUDNN", trouble[i], 1);
+        stream_again(1);
+        cr_assert(stream_convolves(q, words) == 0 && !*words, "%s", words);
+        cr_assert(kernels_cuda.conv_workspace(q, &c.s) > 0 && cudnn_calls_of(&c) == 0);
+        float *got = convolution_take(&c);
+        cr_assert(memcmp(got, want, (c.y + c.x + c.w) * sizeof *got) == 0, "%s", trouble[i]);
+        free(got);
+        cr_assert(stream_convolves(q, words) == (BY_CUDNN && i > 0));
+        if (BY_CUDNN) cr_assert(strstr(words, says[i]), "%s", words);
+    }
+    free(want);
+}
+
+#endif
 
 /* batch, h, w, c; size, stride; out_h, out_w: tiled, with gaps, overlapping, with a rest */
 static const struct pool_shape pools[] = {{1, 1, 1, 1, 1, 1, 1, 1}, {2, 8, 6, 3, 2, 2, 4, 3},

@@ -13,6 +13,7 @@ Test(simulated, cuda_is_not_in_this_build) { cr_skip_test("make sim builds with 
 #else
 
 #include <cublas_v2.h>
+#include <cudnn.h>
 #include <nccl.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -388,6 +389,34 @@ static void gemm_past_the_end(struct bench b) {
     cublasSetStream(h, b.q);
     cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 9, 9, 9, &one, b.x, 9, b.x, 124, &one, b.x, 9);
 }
+/* An image of (side, 8, 8) by a filter of 3 x 3, all in b.x; so many descriptors are set, of four. */
+static void convolve(struct bench b, int side, int out, int set) {
+    cudnnHandle_t h;
+    cudnnTensorDescriptor_t x, y;
+    cudnnFilterDescriptor_t w;
+    cudnnConvolutionDescriptor_t conv;
+    size_t bytes = 0;
+    float one = 1, zero = 0;
+    cudnnCreate(&h);
+    cudnnSetStream(h, b.q);
+    cudnnCreateTensorDescriptor(&x);
+    cudnnCreateTensorDescriptor(&y);
+    cudnnCreateFilterDescriptor(&w);
+    cudnnCreateConvolutionDescriptor(&conv);
+    if (set > 0) cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 1, 8, side, 8);
+    if (set > 1) cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 1, 1, out, 6);
+    if (set > 2) cudnnSetFilter4dDescriptor(w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, 1, 8, 3, 3);
+    if (set > 3)
+        cudnnSetConvolution2dDescriptor(
+            conv, 0, 0, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+    cudnnGetConvolutionForwardWorkspaceSize(
+        h, x, w, conv, y, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, &bytes);
+    cudnnConvolutionForward(h, &one, x, b.x, w, b.x, conv,
+        CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, b.x, bytes, &zero, y, b.x);
+}
+static void convolution_past_the_end(struct bench b) { convolve(b, 16, 14, 4); }
+static void convolution_of_nothing(struct bench b) { convolve(b, 8, 6, 3); }
+static void convolution_of_another_size(struct bench b) { convolve(b, 8, 7, 4); }
 static void rank_missing(struct bench b) {
     ncclComm_t comms[2];
     ncclCommInitAll(comms, 2, NULL);
@@ -463,6 +492,9 @@ static const struct mistake {
     {call_in_host_function, NULL, "called on a stream thread, inside \"host function\""},
     {no_workspace, NULL, "cublasSgemm: no workspace was set after the stream"},
     {gemm_past_the_end, NULL, "cublasSgemm: 4004 bytes at offset 0 run past the end"},
+    {convolution_past_the_end, NULL, "cudnnConvolutionForward: 4096 bytes at offset 0 run past"},
+    {convolution_of_nothing, NULL, "a descriptor that was not set"},
+    {convolution_of_another_size, NULL, "descriptors that do not agree"},
     {rank_missing, "CUDASIM_TIMEOUT_S=1", "rank 0 of 2 waited 1 s for ranks 1"},
     {rank_on_a_wrong_stream, NULL, "stream of device 0 given to a communicator of device 1"},
     {ranks_at_odds, NULL, "count 1000, type 7"},

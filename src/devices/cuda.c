@@ -6,6 +6,7 @@
 
 #include "devices/device.h"
 #include "kernels/cuda.h"
+#include "kernels/cuda_dnn.h"
 #include "kernels/cuda_stream.cuh"
 
 enum { MB = 1 << 20 };
@@ -224,6 +225,7 @@ static void cuda_peer_disable(struct device *d, int to) {
 
 static void cuda_stream_close(struct stream *base) {
     struct cuda_stream *q = (struct cuda_stream *)base;
+    dnn_close(q->dnn);
     if (q->blas) (void)cublasDestroy(q->blas);
     if (q->cuda) (void)cudaStreamDestroy(q->cuda);
     (void)cudaGetLastError();
@@ -248,6 +250,8 @@ static enum status blas_open(struct cuda *c, struct cuda_stream *q) {
 
 static enum status stream_prepare(struct device *d, struct cuda_stream *q, int kernels) {
     TRY(cuda_use(d));
+    q->dnn = dnn_open(d->cudnn, d->tf32);
+    if (!q->dnn) return fail(STATUS_FAILED, "no memory for a stream");
     TRY(checked(d->index, "cudaStreamCreateWithFlags",
         cudaStreamCreateWithFlags(&q->cuda, cudaStreamNonBlocking)));
     return kernels ? blas_open((struct cuda *)d, q) : STATUS_OK;
@@ -404,6 +408,7 @@ const struct device_ops device_cuda = {
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
     .stream_bytes = cuda_stream_bytes,
+    .convolves = dnn_tell,
     .event_open = cuda_event_open,
     .event_close = cuda_event_close,
     .copy = cuda_copy,

@@ -36,6 +36,11 @@ void stream_close(struct stream *q) {
     if (q) q->device->ops->stream_close(q);
 }
 
+int stream_convolves(const struct stream *q, char words[160]) {
+    *words = 0;
+    return q->device->ops->convolves ? q->device->ops->convolves(q, words) : 0;
+}
+
 enum status stream_sync(struct stream *q) {
     pulse_begin(DOING_DEVICE);
     enum status end = q->device->ops->sync(q);

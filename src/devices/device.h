@@ -75,6 +75,10 @@ struct device_ops {
     /* Optional: bytes of d's memory that a stream takes by itself, for its kernels. A kind without
      * this has the machine's own memory, which nobody plans. */
     size_t (*stream_bytes)(const struct device *d);
+
+    /* Optional: whether cuDNN convolves on q, and in words what does; "" while nothing has asked for
+     * a convolution's workspace. */
+    int (*convolves)(const struct stream *q, char words[160]);
     enum status (*event_open)(struct device *d, struct event **e);
     void (*event_close)(struct event *e);
 
@@ -111,6 +115,7 @@ struct device {
     int index;     /* among its kind */
     int threads;   /* host: the OpenMP team */
     int tf32;      /* its user's: 1 lets products on streams opened from now on round to TF32 */
+    int cudnn;     /* the same: 1 lets cuDNN convolve on them */
     char name[64]; /* "NVIDIA H200", "host, 2 threads" */
     char bus[32];  /* its place on the PCI bus, "0000:3b:00.0"; "": none, or not known */
 };
@@ -132,6 +137,7 @@ enum status device_free_bytes(struct device *d, size_t *left, size_t *total);
 enum status stream_open(struct stream **out, struct device *d);
 enum status stream_open_for_copies(struct stream **out, struct device *d);
 void stream_close(struct stream *q);
+int stream_convolves(const struct stream *q, char words[160]);
 enum status stream_sync(struct stream *q);
 void stream_copy(struct stream *q, void *to, const void *from, size_t bytes);
 

@@ -94,6 +94,8 @@ static enum status counting_free_bytes(struct device *d, size_t *left, size_t *t
  * every call on it does nothing. */
 static enum status counting_stream_open(struct device *base, struct stream **out, int kernels) {
     struct counted *at = ((struct counting_device *)base)->counted;
+    at->real->tf32 = base->tf32;
+    at->real->cudnn = base->cudnn;
     TRY(stream_open_for_copies(out, at->real));
     (*out)->device = base;
     stream_fail(*out, "only counts");
@@ -137,6 +139,7 @@ static struct device_ops counting_ops(const struct device_ops *kind) {
         .free_bytes = counting_free_bytes,
         .stream_open = counting_stream_open,
         .stream_close = counting_stream_close,
+        .convolves = kind->convolves,
         .event_open = counting_event_open,
         .event_close = counting_event_close,
         .event_sync = counting_event_sync,
@@ -222,6 +225,7 @@ static enum status count_seats(
     like->set = run->set;
     *like->set.record = *like->set.replay = 0; /* the run's own to open */
     if (like->set.comm == COMM_NCCL) like->set.comm = COMM_AUTO;
+    if (like->set.cudnn == CUDNN_ON) like->set.cudnn = CUDNN_AUTO; /* the run's to insist on */
     like->optimizer = run->optimizer;
     like->machine = run->machine;
     like->devices = run->devices;
@@ -232,6 +236,9 @@ static enum status count_seats(
     like->x0 = run->x0;
     enum status end = take_seats(like, strategy);
     if (end == STATUS_OK) tell_batches(c, like);
+    if (end == STATUS_OK) {
+        c->budget->cudnn = stream_convolves(like->crew[0].seat.w.q, c->budget->convolution);
+    }
     crew_close(like);
     free(like);
     return end;

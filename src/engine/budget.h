@@ -22,9 +22,12 @@ struct budget {
         size_t batches;     /* of that, what grows with the batch, or nearly all of it */
     } * device;             /* [devices], ascending numbers */
     size_t pinned;          /* bytes of the host's memory that will be page-locked */
+    int cudnn;              /* does it convolve? */
+    char convolution[160];  /* what does; "": nothing asked, or this is the host */
 };
 
-/* The run's task and devices are open, its team is not. Notes the devices' name too. STATUS_DEVICE
+/* The run's task and devices are open, its team is not. Notes the devices' name too, and
+ * what convolves on them. STATUS_DEVICE
  * when a device, or the host, has not got what the run needs: the message says how much that is, how
  * much there is, and what to lower. budget_close also after a failure. */
 enum status budget_plan(struct budget *b, struct run *run, const struct strategy_ops *strategy);

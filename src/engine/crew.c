@@ -64,6 +64,14 @@ void crew_place(struct run *run, int rank) {
         .team = run->team, .rank = rank, .size = run->set.workers, .seat = &c->seat};
 }
 
+/* Bits depend on it: what the run says of itself holds for each worker. */
+static enum status check_convolution(const struct run *run, const struct stream *q) {
+    char words[160];
+    if (run->set.cudnn != CUDNN_ON || stream_convolves(q, words) || !*words) return STATUS_OK;
+    return fail(STATUS_DEVICE,
+        "run.cudnn = 1, and there is none: convolutions by %s; say 0 or auto", words);
+}
+
 enum status crew_sit(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
     struct worker *w = &s->w;
@@ -72,12 +80,14 @@ enum status crew_sit(struct run *run, struct crew *c) {
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
     take_memory_near(run, s->device);
     s->device->tf32 = run->set.tf32;
+    s->device->cudnn = run->set.cudnn != CUDNN_OFF;
     TRY(stream_open(&w->q, s->device));
     recorder_open(&s->recorder, w->q, run->set.graph);
     if (!run->devices.ops->host_memory) TRY(event_open(&s->passed, s->device));
     TRY(team_join(run->team, w->rank, w->q));
     TRY(run->task->ops->learner_open(
         run->task, &s->learner, w->rank, w->q, state_drawn(run, w->rank)));
+    TRY(check_convolution(run, w->q));
     s->learner->passed = s->passed;
     TRY(claim_vectors(run, c));
     if (ops->local_size) {

@@ -143,6 +143,8 @@ static char *summary_text(const struct run *run) {
     int whole = cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name) &&
                 cJSON_AddStringToObject(top, "comm", comm->ops->name) &&
                 cJSON_AddStringToObject(top, "comm_why", comm->why) &&
+                (!*run->budget.convolution ||
+                    cJSON_AddStringToObject(top, "convolution", run->budget.convolution)) &&
                 metrics_add(top, numbers, sizeof numbers / sizeof *numbers);
     char *text = whole ? cJSON_Print(top) : NULL;
     cJSON_Delete(top);

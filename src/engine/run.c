@@ -178,6 +178,22 @@ enum status run_open_team(struct run *run, const struct strategy_ops *strategy) 
     return strategy->open ? strategy->open(run->strategy, run->team, run->x0) : STATUS_OK;
 }
 
+/* A run that goes on in free order was not promised the same bits. */
+static enum status choose_convolution(struct run *run) {
+    const char *words = run->budget.convolution;
+    int *set = &run->set.cudnn, is_there = run->budget.cudnn;
+    if (!*words) return STATUS_OK;
+    if (*set == CUDNN_AUTO) *set = is_there ? CUDNN_ON : CUDNN_OFF;
+    if (*set == CUDNN_OFF || is_there) return STATUS_OK;
+    if (!run->setup->resume || run->set.order == ORDER_FIXED) {
+        return fail(STATUS_DEVICE,
+            "run.cudnn = 1, and there is none: convolutions by %s; say 0 or auto", words);
+    }
+    log_warn("this run convolved by cuDNN; from here on convolutions by %s", words);
+    *set = CUDNN_OFF;
+    return STATUS_OK;
+}
+
 static enum status run_open(struct run *run) {
     const struct settings *user = run->setup->settings;
     const struct task_ops *task;
@@ -200,6 +216,7 @@ static enum status run_open(struct run *run) {
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
     TRY(open_task(run, task));
     TRY(budget_plan(&run->budget, run, strategy));
+    TRY(choose_convolution(run));
     run->result.device_bytes = (double)budget_total(&run->budget);
     run->result.pinned_bytes = (double)run->budget.pinned;
     TRY(run_open_team(run, strategy));
@@ -233,6 +250,7 @@ static void say_what(const struct run *run) {
     log_info("%s, %s, %s order, max_lag %d", run->set.strategy, who, order_words[order_of(run)],
         run->set.max_lag);
     log_info("%s", team_comm(run->team)->why);
+    if (*run->budget.convolution) log_info("convolutions by %s", run->budget.convolution);
     const struct strategy_ops *ops = run->strategy->ops;
     if (ops->describe) {
         ops->describe(run->strategy, run->team, task, sizeof task);

@@ -12,12 +12,14 @@
 #include "engine/strategy.h"
 #include "tasks/task.h"
 
+enum { CUDNN_OFF, CUDNN_ON, CUDNN_AUTO }; /* run.cudnn */
+
 /* Group "run". */
 struct run_settings {
     char name[64], folder[256], strategy[32], task[32], devices[512];
     char record[256], replay[256];
     int workers, seed, order, center, comm, max_lag, ahead, steps, judge, threads, bind, keep;
-    int batchnorm, batchnorm_samples, tf32, graph;
+    int batchnorm, batchnorm_samples, tf32, graph, cudnn;
     float epochs, seconds, target, eval_every, save_every, watchdog;
 };
 extern const struct option run_options[];

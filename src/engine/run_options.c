@@ -41,6 +41,10 @@ const struct option run_options[] = {
         NULL},
     {"tf32", OPTION_INT, offsetof(struct run_settings, tf32), 0, 0, 1,
         "1: a GPU may round what it multiplies to TF32, 10 bits behind the point: faster", NULL},
+    {"cudnn", OPTION_CHOICE, offsetof(struct run_settings, cudnn), CUDNN_AUTO, 0, 2,
+        "0|1|auto: on a GPU, cuDNN convolves with 1, columns and products do with 0; auto: cuDNN "
+        "where it is found",
+        NULL},
     {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 40, 0, 1e9,
         "stop after; an epoch is samples drawn by all over the set's size; 0: no limit", NULL},
     {"steps", OPTION_INT, offsetof(struct run_settings, steps), 0, 0, 2e9,

@@ -1,9 +1,11 @@
 /* conv.cu -- CUDA: conv_workspace, conv_forward, conv_grad_input, conv_grad_weight.
  *
- * As on the host: columns (pixels, taps) of several images at a time, and products. The columns of
- * one time are few enough to stay in a GPU's second-level cache, and enough to keep it busy.
+ * By cuDNN where cuda_dnn.h has a plan. Else as on the host: columns (pixels, taps) of several images
+ * at a time, and products. The columns of one time are few enough to stay in a GPU's second-level
+ * cache, and enough to keep it busy.
  */
 #include "kernels/cuda.h"
+#include "kernels/cuda_dnn.h"
 #include "kernels/cuda_reduce.cuh"
 
 enum { COLUMNS = 1 << 22 }; /* floats of columns that are built at a time, if an image has fewer */
@@ -26,10 +28,9 @@ static size_t together(const struct conv_shape *s) {
     return n < 1 ? 1 : n < batch ? n : batch;
 }
 
-size_t cuda_conv_workspace(const struct stream *q, const struct conv_shape *s) {
-    (void)q;
-    return together(s) * pixels(s) * taps(s);
-}
+/* ---- columns and products ---- */
+
+static size_t columns_size(const struct conv_shape *s) { return together(s) * pixels(s) * taps(s); }
 
 /* A warp writes a pixel's row of columns. Its windows' rows lie in x as they do here, `run` floats
  * without a gap, so that both are read and written side by side. */
@@ -86,8 +87,8 @@ static void columns_add(
     LAUNCH(columns_add_kernel, q, blocks_for(all), THREADS, 0, *s, x, columns, all);
 }
 
-void cuda_conv_forward(struct stream *q, const struct conv_shape *s, float *y, const float *x,
-    const float *W, const float *bias, enum activation act, float *workspace) {
+static void columns_forward(struct stream *q, const struct conv_shape *s, float *y, const float *x,
+    const float *W, float *workspace) {
     int k = (int)taps(s), c = s->out_c;
     size_t batch = (size_t)s->batch;
     for (size_t b = 0, n; b < batch; b += n) {
@@ -96,15 +97,10 @@ void cuda_conv_forward(struct stream *q, const struct conv_shape *s, float *y, c
         cuda_gemm(q, 1, 0, 0, (int)(n * pixels(s)), c, k, 1, workspace, k, 0, W, c, 0, 0,
             y + b * image_out(s), c, 0);
     }
-    if (bias) {
-        cuda_bias_act(q, y, bias, act, batch * pixels(s), c);
-    } else if (act != ACTIVATION_NONE) {
-        cuda_act(q, y, y, act, batch * image_out(s));
-    }
 }
 
-void cuda_conv_grad_input(struct stream *q, const struct conv_shape *s, float *dx, const float *dz,
-    const float *W, float *workspace) {
+static void columns_grad_input(struct stream *q, const struct conv_shape *s, float *dx,
+    const float *dz, const float *W, float *workspace) {
     int k = (int)taps(s), c = s->out_c;
     size_t batch = (size_t)s->batch;
     for (size_t b = 0, n; b < batch; b += n) {
@@ -115,7 +111,7 @@ void cuda_conv_grad_input(struct stream *q, const struct conv_shape *s, float *d
     }
 }
 
-void cuda_conv_grad_weight(struct stream *q, const struct conv_shape *s, float *dW, float beta,
+static void columns_grad_weight(struct stream *q, const struct conv_shape *s, float *dW, float beta,
     const float *dz, const float *x, float *workspace) {
     int k = (int)taps(s), c = s->out_c;
     size_t batch = (size_t)s->batch;
@@ -126,4 +122,80 @@ void cuda_conv_grad_weight(struct stream *q, const struct conv_shape *s, float *
         cuda_gemm(q, 1, 1, 0, k, c, (int)(n * pixels(s)), 1, workspace, k, 0, dz + b * image_out(s),
             c, 0, b == 0 ? beta : 1, dW, c, 0);
     }
+}
+
+/* ---- cuDNN ---- */
+
+enum { TILE = 32 };
+
+/* Floats of the weights as cuDNN wants them, in front of its own workspace. */
+static size_t turned_size(const struct conv_shape *s) {
+    return (taps(s) * (size_t)s->out_c + 63) / 64 * 64;
+}
+
+/* to (columns, rows) <- beta to + from (rows, columns), transposed; beta = 0 does not read it. A
+ * block takes a tile: what it reads and what it writes lie side by side. */
+static __global__ void turn_kernel(
+    float *to, const float *from, float beta, int rows, int columns, unsigned across) {
+    static __shared__ float tile[TILE][TILE + 1];
+    int lane = threadIdx.x % TILE, first = threadIdx.x / TILE;
+    int row = blockIdx.x / across * TILE, column = blockIdx.x % across * TILE;
+    for (int i = first; i < TILE && row + i < rows; i += THREADS / TILE) {
+        if (column + lane < columns)
+            tile[i][lane] = from[(size_t)(row + i) * columns + column + lane];
+    }
+    __syncthreads();
+    for (int i = first; i < TILE && column + i < columns; i += THREADS / TILE) {
+        size_t at = (size_t)(column + i) * rows + row + lane;
+        if (row + lane < rows) to[at] = (beta == 0 ? 0 : beta * to[at]) + tile[lane][i];
+    }
+}
+
+static void turn(
+    struct stream *q, float *to, const float *from, float beta, size_t rows, size_t columns) {
+    unsigned across = (unsigned)((columns + TILE - 1) / TILE);
+    unsigned tiles = across * (unsigned)((rows + TILE - 1) / TILE);
+    LAUNCH(turn_kernel, q, tiles, THREADS, 0, to, from, beta, (int)rows, (int)columns, across);
+}
+
+/* ---- one or the other ---- */
+
+/* Fewer images may be done the other way. */
+size_t cuda_conv_workspace(const struct stream *q, const struct conv_shape *s) {
+    const struct dnn_plan *plan = dnn_plan(q, s);
+    size_t floats = plan ? turned_size(s) + (dnn_bytes(plan) + 3) / 4 : 0;
+    return floats > columns_size(s) ? floats : columns_size(s);
+}
+
+void cuda_conv_forward(struct stream *q, const struct conv_shape *s, float *y, const float *x,
+    const float *W, const float *bias, enum activation act, float *workspace) {
+    const struct dnn_plan *plan = dnn_plan(q, s);
+    size_t all = (size_t)s->batch * pixels(s);
+    if (plan) {
+        turn(q, workspace, W, 0, taps(s), s->out_c);
+        dnn_forward(q, plan, y, x, workspace, workspace + turned_size(s));
+    } else {
+        columns_forward(q, s, y, x, W, workspace);
+    }
+    if (bias) {
+        cuda_bias_act(q, y, bias, act, all, s->out_c);
+    } else if (act != ACTIVATION_NONE) {
+        cuda_act(q, y, y, act, all * s->out_c);
+    }
+}
+
+void cuda_conv_grad_input(struct stream *q, const struct conv_shape *s, float *dx, const float *dz,
+    const float *W, float *workspace) {
+    const struct dnn_plan *plan = dnn_plan(q, s);
+    if (!plan) return columns_grad_input(q, s, dx, dz, W, workspace);
+    turn(q, workspace, W, 0, taps(s), s->out_c);
+    dnn_grad_input(q, plan, dx, dz, workspace, workspace + turned_size(s));
+}
+
+void cuda_conv_grad_weight(struct stream *q, const struct conv_shape *s, float *dW, float beta,
+    const float *dz, const float *x, float *workspace) {
+    const struct dnn_plan *plan = dnn_plan(q, s);
+    if (!plan) return columns_grad_weight(q, s, dW, beta, dz, x, workspace);
+    dnn_grad_weight(q, plan, workspace, dz, x, workspace + turned_size(s));
+    turn(q, dW, workspace, beta, s->out_c, taps(s));
 }

@@ -20,6 +20,7 @@ struct cuda_stream {
     cudaStream_t cuda;
     cublasHandle_t blas; /* on this stream, with a workspace of its own; NULL: for copies only */
     float *scratch;      /* CUDA_SCRATCH bytes for what one kernel leaves for the next */
+    struct dnn *dnn;     /* what cuDNN does on it, cuda_dnn.h */
 };
 
 /* Latches the failure of a call of the CUDA runtime in q, in words that help; call is its name. */

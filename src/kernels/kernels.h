@@ -6,7 +6,7 @@
  * Every call is made by the stream's thread, is enqueued on q and latches its failure there. What
  * stands in plain host memory, shapes and lists of pointers, is read before the call returns. The
  * host's kernels use q->threads OpenMP threads; their bits depend on that number and on nothing
- * else. Nothing here allocates.
+ * else. Nothing here allocates, but for what conv_workspace finds out about a shape.
  */
 #ifndef KERNELS_H
 #define KERNELS_H
@@ -118,7 +118,8 @@ struct kernels {
 
     /* ---- images ---- */
 
-    /* Floats of workspace that the three convolutions below want for this shape on q. */
+    /* Floats of workspace that the three convolutions below want for this shape on q, or for fewer
+     * images of it. */
     size_t (*conv_workspace)(const struct stream *q, const struct conv_shape *s);
 
     /* y <- act(x * W + bias); bias NULL: none. */
