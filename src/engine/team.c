@@ -419,6 +419,7 @@ static void comm_parts(void *with, int rank) { team_part(with, rank); }
 
 enum status team_open(struct team **out, const struct team_settings *set) {
     ASSERT(set->size >= 1 && set->size <= TEAM_MOST);
+    ASSERT(set->depth >= 0 && set->depth <= DEPTH_MOST);
     struct team *t = calloc(1, sizeof *t);
     if (!t) return fail(STATUS_FAILED, "no memory for a team");
     t->set = *set;
@@ -492,6 +493,22 @@ int team_is_fixed(const struct team *t) { return t->set.order != ORDER_FREE; }
 int team_locks_whole(const struct team *t) {
     return team_is_fixed(t) || t->set.record || t->set.whole;
 }
+
+/* In free order an exchange holds one chunk at a time, so that workers pass through a large vector
+ * side by side. On the host a MiB is small enough for that, and large enough that a lock costs nothing
+ * beside it. To a GPU a chunk is a launch, or two copies and a launch that events join: microseconds,
+ * where a MiB on PCIe takes about twenty. So there chunks are of up to 4 MiB, if that leaves each
+ * worker some to overlap. */
+enum { CHUNK = 1 << 18, CHUNKS_EACH = 4, DEPTH = 4 };
+
+size_t team_chunk(const struct team *t, size_t n) {
+    size_t each = n / CHUNKS_EACH / (size_t)t->set.size / 1024 * 1024;
+    if (t->set.chunk) return t->set.chunk;
+    if (t->device->ops->host_memory || each < CHUNK) return CHUNK;
+    return each < 4 * CHUNK ? each : 4 * CHUNK;
+}
+
+int team_depth(const struct team *t) { return t->set.depth ? t->set.depth : DEPTH; }
 
 int team_center(const struct team *t) { return t->set.center; }
 void team_set_center(struct team *t, int way) { t->set.center = way; }
