@@ -1,6 +1,5 @@
 /* cuda.c -- one GPU as a device, over the CUDA runtime. Nothing runs on the default stream. */
 #include <ctype.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,14 +50,12 @@ static enum status blas_checked(int index, const char *call, cublasStatus_t stat
 
 /* Streams reach a GPU by connections, and what waits for an event in one of them holds up all streams
  * that share it. A worker has up to four streams; by default there are eight connections, and at most
- * 32. The driver asks once, at the first call; the user's own word counts. */
+ * 32. The driver looks at its first call, on the main thread; what the user says counts. */
 static void ask_for_connections(void) { (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0); }
-
-static pthread_once_t connections_asked = PTHREAD_ONCE_INIT;
 
 static int cuda_count(void) {
     int count = 0;
-    (void)pthread_once(&connections_asked, ask_for_connections);
+    ask_for_connections();
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess && count > 0) return count;
     (void)cudaGetLastError();
@@ -116,7 +113,7 @@ static void cuda_close(struct device *d) {
 
 static enum status cuda_open(struct device **out, int index, int threads) {
     (void)threads;
-    (void)pthread_once(&connections_asked, ask_for_connections);
+    ask_for_connections();
     struct cuda *c = calloc(1, sizeof *c);
     if (!c) return fail(STATUS_FAILED, "no memory for a CUDA device");
     c->base.ops = &device_cuda;

@@ -116,6 +116,7 @@ static enum status staging_open(struct staging **out, struct device *d, const st
     if (!g) return fail(STATUS_FAILED, "no memory for an exchange by copies");
     *out = g;
     g->slots = team_depth(s->team);
+    if (g->slots > s->chunks) g->slots = s->chunks;
     TRY(stream_open_for_copies(&g->in, d));
     TRY(stream_open_for_copies(&g->out, d));
     for (int i = 0; i < g->slots; i++) TRY(slot_open(&g->slot[i], d, n * sizeof(float)));

@@ -14,6 +14,7 @@
 #include "devices/reach.h"
 #include "engine/record.h"
 #include "engine/team_waits.h"
+#include "topology/pci.h"
 #include "topology/topology.h"
 
 /* What a worker is about, as far as the others are concerned. */
@@ -541,6 +542,16 @@ static enum status alloc_at_home(struct team *t, int home, void **at, size_t byt
     return device_alloc(t->home[home], at, bytes);
 }
 
+/* GPUs reach page-locked memory best on their own NUMA node: the first worker's decides. */
+static enum status alloc_pinned(struct team *t, void **at, size_t bytes) {
+    const struct device *d = t->device;
+    int node = t->set.machine && *d->bus ? pci_node(pci_folder, d->bus) : -1;
+    if (node >= 0) topology_take_from(t->set.machine, node);
+    enum status end = device_pinned(t->device, at, bytes);
+    if (node >= 0) topology_take_from(t->set.machine, -1);
+    return end;
+}
+
 enum status team_alloc(struct team *t, int home, struct device **where, void **at, size_t bytes) {
     *where = NULL;
     if (home != HOME_HOST && !t->device->ops->host_memory && all_reach(t, home)) {
@@ -548,7 +559,7 @@ enum status team_alloc(struct team *t, int home, struct device **where, void **a
         *where = t->home[home];
         return STATUS_OK;
     }
-    TRY(device_pinned(t->device, at, bytes));
+    TRY(alloc_pinned(t, at, bytes));
     if (t->set.machine && t->device->ops->host_memory) {
         topology_interleave(t->set.machine, t->set.places, t->set.size, *at, bytes);
     }

@@ -47,7 +47,7 @@ struct team_settings {
     int center;                    /* enum center_way: how shared_elastic reaches a host's vector */
     size_t
         chunk; /* floats of a shared vector that are locked at a time; 0: as the device likes it */
-    int depth; /* staged: chunks of a worker on their way at a time, to DEPTH_MOST; 0: 4 */
+    int depth; /* staged: chunks of a worker on their way at a time, up to DEPTH_MOST; 0: 4 */
     int comm;  /* how sums are taken: enum comm_kind */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
