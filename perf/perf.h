@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "devices/device.h"
 
 enum { PERF_WARMUP = 2, PERF_SAMPLES = 9 };
 
@@ -75,6 +76,24 @@ static inline size_t perf_bytes(const char *text) {
         return (size_t)(n * (double)(1ul << shift));
     fprintf(stderr, "%s is no size; 64K, 8M, 1G or bytes\n", text);
     exit(2);
+}
+
+/* The device kind that a command line begins with, taken off it; the host where it says none. */
+static inline const struct device_ops *perf_kind(const char *program, int *argc, char ***argv) {
+    const struct device_ops *const *kind = devices;
+    const char *name = *argc > 1 ? (*argv)[1] : "";
+    while (*kind && strcmp((*kind)->kind, name) != 0) kind++;
+    if (!*kind && !strcmp(name, "cuda")) {
+        fprintf(stderr, "%s: built without CUDA\n", program);
+        exit(2);
+    }
+    if (!*kind) return &device_host;
+    if ((*kind)->count() == 0) {
+        fprintf(stderr, "%s: %s\n", program, fail_message());
+        exit(status_exit_code(STATUS_DEVICE));
+    }
+    (*argc)--, (*argv)++;
+    return *kind;
 }
 
 /* "# perf step  commit 1a2b3c4  AMD EPYC, 2 cores" */

@@ -224,61 +224,89 @@ static void bench_finish(void *with) { must(stream_sync(((struct bench *)with)->
 
 /* ---- several replicas ----------------------------------------------------------------------------- */
 
+enum { REPLICAS_MOST = 8, CROWDS = 4 };
+
+struct crowd;
+
 struct replica {
+    struct crowd *crowd;
     pthread_t thread;
+    int rank;
+};
+
+/* Replicas on threads of their own, of which the first 1, 2, 4 ... step at once, in turn. */
+struct crowd {
     const struct machine *machine;
     const struct device_ops *ops;
-    struct place place;
     const struct model *model;
-    int batch, rank;
-    pthread_barrier_t *barrier;
-    double seconds; /* a step, while the other replica runs as well */
+    int batch, counts;
+    struct place place[REPLICAS_MOST];
+    struct replica replica[REPLICAS_MOST];
+    pthread_barrier_t barrier;
+    long calls[CROWDS];
+    double seconds[CROWDS][PERF_SAMPLES]; /* a step, until the last has done */
 };
+
+static int replicas_of(const struct crowd *c) { return 1 << (c->counts - 1); }
+
+/* The first 2^k replicas step `calls` times each, the others wait. Seconds a step of each. */
+static double time_crowd(struct replica *r, struct perf_body *body, int k, long calls) {
+    pthread_barrier_wait(&r->crowd->barrier);
+    double start = clock_seconds();
+    if (r->rank < 1 << k) (void)perf_time(body, calls);
+    pthread_barrier_wait(&r->crowd->barrier);
+    return (clock_seconds() - start) / (double)calls;
+}
 
 static void *replica_main(void *arg) {
     struct replica *r = arg;
+    struct crowd *c = r->crowd;
     struct bench b;
-    topology_bind(r->machine, &r->place);
+    topology_bind(c->machine, &c->place[r->rank]);
     openmp_settle(1);
-    bench_open(&b, r->ops, r->model, r->batch, r->rank, 1);
+    bench_open(&b, c->ops, c->model, c->batch, r->rank, 1);
     bench_capture(&b);
     struct perf_body body = {replay_run, &b, {0}, bench_finish};
-    step_run(&b);
-    long calls = (long)(0.5 / perf_time(&body, 2)) + 1;
-    pthread_barrier_wait(r->barrier);
-    r->seconds = perf_time(&body, calls);
-    pthread_barrier_wait(r->barrier);
+    for (int k = 0; k < c->counts; k++) {
+        (void)time_crowd(r, &body, k, PERF_WARMUP);
+        double once = time_crowd(r, &body, k, 2);
+        if (r->rank == 0) c->calls[k] = (long)(0.05 / once) + 1;
+    }
+    pthread_barrier_wait(&c->barrier);
+    for (int s = 0; s < PERF_SAMPLES; s++) {
+        for (int k = 0; k < c->counts; k++) {
+            double seconds = time_crowd(r, &body, k, c->calls[k]);
+            if (r->rank == 0) c->seconds[k][s] = seconds;
+        }
+    }
     bench_close(&b);
     return NULL;
 }
 
-enum { REPLICAS_MOST = 4 };
+static void crowd_run(struct crowd *c) {
+    int count = replicas_of(c);
+    must(plan_places(c->machine, count, 1, c->place));
+    pthread_barrier_init(&c->barrier, NULL, (unsigned)count);
+    for (int i = 0; i < count; i++) {
+        c->replica[i] = (struct replica){.crowd = c, .rank = i};
+        pthread_create(&c->replica[i].thread, NULL, replica_main, &c->replica[i]);
+    }
+    for (int i = 0; i < count; i++) pthread_join(c->replica[i].thread, NULL);
+    pthread_barrier_destroy(&c->barrier);
+}
 
-/* Seconds a step of each of `count` replicas that run at once. */
-static double replicas(const struct machine *machine, const struct device_ops *ops,
-    const struct model *m, int batch, int count) {
-    struct place places[REPLICAS_MOST];
-    struct replica replica[REPLICAS_MOST];
-    pthread_barrier_t barrier;
-    double seconds = 0;
-    must(plan_places(machine, count, 1, places));
-    pthread_barrier_init(&barrier, NULL, (unsigned)count);
-    for (int i = 0; i < count; i++) {
-        replica[i] = (struct replica){.machine = machine,
-            .ops = ops,
-            .place = places[i],
-            .model = m,
-            .batch = batch,
-            .rank = i,
-            .barrier = &barrier};
-        pthread_create(&replica[i].thread, NULL, replica_main, &replica[i]);
+static double middle(double sample[PERF_SAMPLES]) {
+    qsort(sample, PERF_SAMPLES, sizeof *sample, perf_order);
+    return sample[PERF_SAMPLES / 2];
+}
+
+/* Samples a second of 2^k replicas over those of one: the median of neighbors' ratios. */
+static double crowd_gain(const struct crowd *c, int k) {
+    double gain[PERF_SAMPLES];
+    for (int s = 0; s < PERF_SAMPLES; s++) {
+        gain[s] = (1 << k) * c->seconds[0][s] / c->seconds[k][s];
     }
-    for (int i = 0; i < count; i++) {
-        pthread_join(replica[i].thread, NULL);
-        seconds += replica[i].seconds / count;
-    }
-    pthread_barrier_destroy(&barrier);
-    return seconds;
+    return middle(gain);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------- */
@@ -308,8 +336,12 @@ static void host_row(const struct machine *machine, const struct model *m, int b
     bench_close(&one);
     bench_close(&two);
     if (machine->cores > 1) {
-        double pair = replicas(machine, &device_host, m, batch, 2);
-        printf(" %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]), 1e6 * pair, 2 * step / pair);
+        struct crowd crowd = {
+            .machine = machine, .ops = &device_host, .model = m, .batch = batch, .counts = 2};
+        crowd_run(&crowd);
+        double gain = crowd_gain(&crowd, 1);
+        printf(" %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]),
+            1e6 * middle(crowd.seconds[1]), gain);
     }
 }
 
@@ -329,9 +361,10 @@ static void gpu_row(const struct choice *c, const struct model *m, int batch) {
         1e6 * bodies[0].sample[0], 1e6 * products, products / step, 1e-9 * flops(&b) / step,
         1 / step, batch / step, 1e6 * perf_median(&bodies[2]));
     bench_close(&b);
-    for (int count = 2; count <= REPLICAS_MOST; count *= 2) {
-        printf(" %8.2f", count * step / replicas(c->machine, c->ops, m, batch, count));
-    }
+    struct crowd crowd = {
+        .machine = c->machine, .ops = c->ops, .model = m, .batch = batch, .counts = CROWDS};
+    crowd_run(&crowd);
+    for (int k = 1; k < CROWDS; k++) printf(" %8.2f", crowd_gain(&crowd, k));
     if (*convolution) printf("  %s", convolution);
 }
 
@@ -376,35 +409,23 @@ static void gpu_rows(const struct choice *c) {
     printf(
         "# forward, backward and SGD step, float32, on %s; median of %d\n", d->name, PERF_SAMPLES);
     device_close(d);
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s  %s\n", "model", "batch",
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s %8s  %s\n", "model", "batch",
         "step", "least", "products", "share", "rate", "steps", "samples", "launches", "two", "four",
-        "convolutions");
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s\n", "", "", "(us)", "(us)",
-        "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "gain", "gain");
-    for (int batch = 32; batch <= 512; batch *= 4) rows(c, batch);
-}
-
-/* The kind of that name in this build; NULL: none. */
-static const struct device_ops *kind_of(const char *name) {
-    const struct device_ops *const *list = devices;
-    while (*list && strcmp((*list)->kind, name) != 0) list++;
-    return *list;
+        "eight", "convolutions");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %8s %8s %8s\n", "", "", "(us)", "(us)",
+        "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "gain", "gain", "gain");
+    static const int batch[] = {10, 16, 32, 128, 512};
+    for (int i = 0; i < 5; i++) rows(c, batch[i]);
 }
 
 int main(int argc, char **argv) {
     struct machine *machine;
-    const struct device_ops *named = argc > 1 ? kind_of(argv[1]) : NULL;
-    if (!named && argc > 1 && !strcmp(argv[1], "cuda")) {
-        fprintf(stderr, "step_perf: built without CUDA\n");
-        return 2;
-    }
-    if (named) argc--, argv++;
-    if (named && named->count() == 0) must(fail(STATUS_DEVICE, "%s", fail_message()));
+    const struct device_ops *ops = perf_kind("step_perf", &argc, &argv);
     must(topology_open(&machine, NULL));
     openmp_settle(1);
     perf_header("step", machine->cores);
-    const struct choice choice = {machine, named ? named : &device_host, argc > 1 ? argv[1] : NULL,
-        argc > 2 ? atoi(argv[2]) : 0};
+    const struct choice choice = {
+        machine, ops, argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0};
     if (choice.ops->host_memory) {
         host_rows(&choice);
     } else {

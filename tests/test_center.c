@@ -26,8 +26,8 @@ enum { PLAYERS = 3, PASSES = 4, CHUNKED = 1 << 18, LONG = 3 * CHUNKED + 17 };
 
 struct game {
     const struct device_ops *kind;
-    int center, order;
-    size_t n;
+    int center, order, depth;
+    size_t n, chunk;
     float alpha;
     void (*play)(struct game *g, struct worker *w, struct vec x, struct vec y);
     struct team *team;
@@ -89,8 +89,13 @@ static void game_play(struct game *g) {
     static struct player player[PLAYERS];
     int number[PLAYERS];
     for (int r = 0; r < PLAYERS; r++) number[r] = number_of(g, r);
-    struct team_settings set = {
-        .size = PLAYERS, .order = g->order, .kind = g->kind, .number = number, .center = g->center};
+    struct team_settings set = {.size = PLAYERS,
+        .order = g->order,
+        .kind = g->kind,
+        .number = number,
+        .center = g->center,
+        .chunk = g->chunk,
+        .depth = g->depth};
     g->end = malloc((g->n + 1) * sizeof(float));
     for (size_t i = 0; i < g->n; i++) g->end[i] = start_of(PLAYERS, i);
     cr_assert(team_open(&g->team, &set) == STATUS_OK, "%s", fail_message());
@@ -136,6 +141,18 @@ static void play_elastic(struct game *g, struct worker *w, struct vec x, struct 
     shared_elastic(w, g->c, g->alpha, x);
 }
 
+static void check_sum(const struct game *g, double tolerance) {
+    for (size_t i = 0; i < g->n; i++) {
+        double before = (double)start_of(PLAYERS, i), after = (double)g->end[i];
+        for (int r = 0; r < PLAYERS; r++) {
+            before += (double)start_of(r, i);
+            after += (double)g->x[r][i];
+        }
+        cr_assert(fabs(after - before) <= tolerance, "%s, %zu of %zu: %.9g became %.9g",
+            g->kind->kind, i, g->n, before, after);
+    }
+}
+
 /* Each exchange rounds twice, by half a unit in the last place of what is below 5000. */
 static void check_conserved(int center, float alpha, double tolerance) {
     static const size_t lengths[] = {1, 33, CHUNKED, LONG};
@@ -149,15 +166,7 @@ static void check_conserved(int center, float alpha, double tolerance) {
                 .play = play_elastic};
             if (kinds[k]->count() == 0) continue;
             game_play(&g);
-            for (size_t i = 0; i < g.n; i++) {
-                double before = (double)start_of(PLAYERS, i), after = (double)g.end[i];
-                for (int r = 0; r < PLAYERS; r++) {
-                    before += (double)start_of(r, i);
-                    after += (double)g.x[r][i];
-                }
-                cr_assert(fabs(after - before) <= tolerance, "%s, %zu of %zu: %.9g became %.9g",
-                    kinds[k]->kind, i, g.n, before, after);
-            }
+            check_sum(&g, tolerance);
             game_close(&g);
         }
     }
@@ -174,6 +183,28 @@ Test(center, exchanges_by_kernel_conserve_the_sum) {
 Test(center, exchanges_by_copies_conserve_the_sum) {
     check_conserved(CENTER_STAGED, 1, 0);
     check_conserved(CENTER_STAGED, 0.3f, ROUNDED);
+}
+
+/* Chunks that are many for the places where they are staged, and one that is short. */
+Test(center, chunks_of_any_length_and_number_conserve_the_sum) {
+    static const size_t lengths[] = {1, 1000, 20000};
+    for (int k = 0; k < KINDS; k++) {
+        for (int depth = 1; depth <= 5; depth += 2) {
+            for (int l = depth < 3 ? 1 : 0; l < 3 && kinds[k]->count(); l++) {
+                struct game g = {.kind = kinds[k],
+                    .center = depth == 5 ? CENTER_ZERO_COPY : CENTER_STAGED,
+                    .order = ORDER_FREE,
+                    .chunk = lengths[l],
+                    .depth = depth,
+                    .n = lengths[l] * 7 + lengths[l] / 2,
+                    .alpha = 1,
+                    .play = play_elastic};
+                game_play(&g);
+                check_sum(&g, 0);
+                game_close(&g);
+            }
+        }
+    }
 }
 
 /* ---- the same bits ---------------------------------------------------------------------------- */

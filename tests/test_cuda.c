@@ -52,6 +52,20 @@ static void gpu_close(struct gpu g) {
     device_close(g.d);
 }
 
+/* As Criterion's process has made no call yet. */
+Test(cuda, streams_have_connections_of_their_own_unless_the_user_says_otherwise) {
+    unsetenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    (void)device_cuda.count();
+    const char *asked = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    cr_assert(asked && !strcmp(asked, "32"), "%s", asked ? asked : "none");
+}
+
+Test(cuda, the_users_word_on_connections_counts) {
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "4", 1);
+    (void)device_cuda.count();
+    cr_assert(!strcmp(getenv("CUDA_DEVICE_MAX_CONNECTIONS"), "4"));
+}
+
 static void *gpu_alloc(struct gpu g, size_t bytes) {
     void *at = NULL;
     cr_assert(device_alloc(g.d, &at, bytes) == STATUS_OK && at, "%s", fail_message());

@@ -243,6 +243,20 @@ static void run_sum(const struct kernels *k, struct stream *to, void *const *at,
     k->sum(to, v, 0, 0.3f, 1);
 }
 
+/* Vectors that begin anywhere, and not all alike. */
+static void run_shifted(
+    const struct kernels *k, struct stream *to, void *const *at, const void *of) {
+    size_t n = *(const size_t *)of - 3;
+    float *a = at[0], *b = at[1], *c = at[2];
+    float *v[3] = {a + 1, b + 1, c + 2};
+    k->mix(to, a + 1, 0.3f, -0.7f, b + 1, n);
+    k->diff(to, a + 2, 0.3f, b + 2, c + 2, n);
+    k->elastic(to, b + 3, c + 3, 0.3f, n);
+    k->elastic(to, b, c + 1, 0.3f, n);
+    k->sum(to, v, 3, 0.3f, n);
+    k->fill(to, a + 1, 0.7f, n / 2);
+}
+
 CUDA_TEST(vectors) {
     for (int i = 0; i < SIZES; i++) {
         size_t n = sizes[i];
@@ -253,6 +267,8 @@ CUDA_TEST(vectors) {
         BOTH("diff, elastic", run_diff, &n, FLOATS(n, .fill = JUNK), FLOATS(n), FLOATS(n),
             FLOATS(n));
         BOTH("sum", run_sum, &n, FLOATS(n), FLOATS(n), FLOATS(n), FLOATS(n), FLOATS(n), FLOATS(64));
+        if (n < 3) continue;
+        BOTH("shifted", run_shifted, &n, FLOATS(n), FLOATS(n), FLOATS(n));
     }
 }
 

@@ -49,8 +49,14 @@ static enum status blas_checked(int index, const char *call, cublasStatus_t stat
     return fail(STATUS_DEVICE, "cuda:%d: %s: %s", index, call, cublasGetStatusString(status));
 }
 
+/* Streams reach a GPU by connections, and what waits for an event in one of them holds up all streams
+ * that share it. A worker has up to four streams; by default there are eight connections, and at most
+ * 32. The driver looks at its first call, on the main thread; what the user says counts. */
+static void ask_for_connections(void) { (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0); }
+
 static int cuda_count(void) {
     int count = 0;
+    ask_for_connections();
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess && count > 0) return count;
     (void)cudaGetLastError();
@@ -108,6 +114,7 @@ static void cuda_close(struct device *d) {
 
 static enum status cuda_open(struct device **out, int index, int threads) {
     (void)threads;
+    ask_for_connections();
     struct cuda *c = calloc(1, sizeof *c);
     if (!c) return fail(STATUS_FAILED, "no memory for a CUDA device");
     c->base.ops = &device_cuda;

@@ -9,21 +9,16 @@
 #include "base/pulse.h"
 #include "engine/seat.h"
 
-/* In free order an exchange holds one chunk at a time, so that workers pass through a large vector
- * side by side; small enough for that, large enough that a lock costs nothing beside it. */
-enum { CHUNK = 1 << 18 }; /* floats: 1 MiB */
-
-/* Chunks of one worker that are on their way at a time: one comes, one is computed with, one goes. */
-enum { SLOTS = 3 };
-
 /* What a worker's device needs to exchange chunks by copies: streams of its own for each direction,
  * so that both run at once, beside the kernels. */
 struct staging {
     struct stream *in, *out;
+    int slots; /* chunks of the worker that are on their way at a time */
     struct slot {
-        float *at;                             /* (CHUNK), the device's */
-        struct event *loaded, *mixed, *stored; /* on in, on the worker's stream, on out */
-    } slot[SLOTS];
+        float *at;                    /* (a chunk), the device's */
+        struct event *loaded, *mixed; /* on in, on the worker's stream */
+        struct event *stored;         /* on out: of the chunk that was here last; NULL: none was */
+    } slot[DEPTH_MOST];
 };
 
 /* Where work is done at once, on the host, there are no events: the lock orders everything. */
@@ -35,7 +30,8 @@ struct shared {
     struct device *where; /* whose memory v is in; NULL: the host's */
     struct vec v;
     double mass;
-    double busy; /* virtual seconds until which whoever had it last is moving bytes; under lock */
+    double busy;   /* virtual seconds until which whoever had it last is moving bytes; under lock */
+    size_t length; /* floats of a chunk */
     int chunks;
     struct chunk {
         _Alignas(64) pthread_mutex_t lock;
@@ -61,7 +57,8 @@ enum status shared_open(
     s->team = team;
     s->name = name;
     s->home = home;
-    int chunks = from.n ? (int)((from.n + CHUNK - 1) / CHUNK) : 1;
+    s->length = team_chunk(team, from.n);
+    int chunks = from.n ? (int)((from.n + s->length - 1) / s->length) : 1;
     s->chunk = aligned_alloc(64, (size_t)chunks * sizeof *s->chunk);
     if (!s->chunk) return fail(STATUS_FAILED, "no memory for shared vector %s", name);
     for (; s->chunks < chunks; s->chunks++) {
@@ -110,19 +107,19 @@ void shared_set_version(struct shared *s, double version) {
 static enum status slot_open(struct slot *slot, struct device *d, size_t bytes) {
     TRY(device_alloc(d, (void **)&slot->at, bytes));
     TRY(event_open(&slot->loaded, d));
-    TRY(event_open(&slot->mixed, d));
-    return event_open(&slot->stored, d);
+    return event_open(&slot->mixed, d);
 }
 
-static enum status staging_open(struct staging **out, struct device *d, size_t n) {
+static enum status staging_open(struct staging **out, struct device *d, const struct shared *s) {
+    size_t n = s->v.n < s->length ? s->v.n : s->length;
     struct staging *g = calloc(1, sizeof *g);
     if (!g) return fail(STATUS_FAILED, "no memory for an exchange by copies");
     *out = g;
+    g->slots = team_depth(s->team);
+    if (g->slots > s->chunks) g->slots = s->chunks;
     TRY(stream_open_for_copies(&g->in, d));
     TRY(stream_open_for_copies(&g->out, d));
-    for (int i = 0; i < SLOTS; i++) {
-        TRY(slot_open(&g->slot[i], d, (n < CHUNK ? n : CHUNK) * sizeof(float)));
-    }
+    for (int i = 0; i < g->slots; i++) TRY(slot_open(&g->slot[i], d, n * sizeof(float)));
     return STATUS_OK;
 }
 
@@ -135,10 +132,9 @@ static void staging_close(struct staging *g, struct device *d) {
     if (g->in) (void)stream_sync(g->in);
     if (g->out) (void)stream_sync(g->out);
     fail_remember("%s", told);
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < g->slots; i++) {
         event_close(g->slot[i].loaded, d);
         event_close(g->slot[i].mixed, d);
-        event_close(g->slot[i].stored, d);
     }
     stream_close(g->in);
     stream_close(g->out);
@@ -153,7 +149,7 @@ enum status shared_join(struct shared *s, int rank, struct device *d) {
     j->device = d;
     for (int k = 0; k < s->chunks; k++) TRY(event_open(&j->chunk[k], d));
     if (!s->where && team_center(s->team) != CENTER_ZERO_COPY) {
-        TRY(staging_open(&j->staging, d, s->v.n));
+        TRY(staging_open(&j->staging, d, s));
     }
     return event_open(&j->whole, d);
 }
@@ -282,17 +278,17 @@ double shared_version(const struct shared *s) {
 
 /* What stands in chunk k. */
 static struct range chunk_range(const struct shared *s, int k) {
-    size_t from = (size_t)k * CHUNK, left = s->v.n - from;
-    return (struct range){from, left < CHUNK ? left : CHUNK};
+    size_t from = (size_t)k * s->length, left = s->v.n - from;
+    return (struct range){from, left < s->length ? left : s->length};
 }
 
-/* Chunk c comes to the device while what came before it is computed with, and goes back while the
- * next comes. */
-static void stage_chunk(struct worker *w, struct staging *g, struct slot *slot,
-    const struct chunk *c, struct vec center, float alpha, struct vec x) {
+/* A chunk comes to the device while what came before it is computed with, and goes back while the
+ * next comes. freed is its last holder's event, done this one's. */
+static void stage_chunk(struct worker *w, struct staging *g, struct slot *slot, struct event *freed,
+    struct event *done, struct vec center, float alpha, struct vec x) {
     size_t bytes = center.n * sizeof *center.at;
-    if (c->freed) stream_wait(g->in, c->freed);
-    stream_wait(g->in, slot->stored);
+    if (freed) stream_wait(g->in, freed);
+    if (slot->stored) stream_wait(g->in, slot->stored);
     stream_copy(g->in, slot->at, center.at, bytes);
     stream_record(g->in, slot->loaded);
     stream_wait(w->q, slot->loaded);
@@ -300,20 +296,23 @@ static void stage_chunk(struct worker *w, struct staging *g, struct slot *slot,
     stream_record(w->q, slot->mixed);
     stream_wait(g->out, slot->mixed);
     stream_copy(g->out, center.at, slot->at, bytes);
-    stream_record(g->out, slot->stored);
+    stream_record(g->out, done);
+    slot->stored = done;
 }
 
-/* What comes next on the worker's stream finds the vector whole, and what failed failed there. */
-static void end_staging(struct worker *w, struct staging *g) {
-    for (int i = 0; i < SLOTS; i++) stream_wait(w->q, g->slot[i].stored);
+/* What comes next on the worker's stream finds the vector whole, to the last chunk, and what failed
+ * failed there. */
+static void end_staging(struct worker *w, struct staging *g, struct event *last) {
+    stream_wait(w->q, last);
     if (g->in->failed != STATUS_OK) stream_fail(w->q, "%s", g->in->why);
     if (g->out->failed != STATUS_OK) stream_fail(w->q, "%s", g->out->why);
 }
 
+/* Lets go of chunk k; a staged one has gone back with that event already. */
 static void elastic_done(struct worker *w, struct shared *s, int k, struct staging *g) {
     const struct joined *j = &s->joined[w->rank];
     if (j->device) {
-        stream_record(g ? g->out : w->q, j->chunk[k]);
+        if (!g) stream_record(w->q, j->chunk[k]);
         s->chunk[k].freed = j->chunk[k];
     }
     chunk_unlock(s, k);
@@ -325,7 +324,8 @@ static void elastic_chunk(struct worker *w, struct shared *s, int i, int k, stru
     struct range part = chunk_range(s, k);
     struct vec mine = vec_part(x, part), center = vec_part(s->v, part);
     if (g) {
-        stage_chunk(w, g, &g->slot[i % SLOTS], &s->chunk[k], center, alpha, mine);
+        struct event *done = s->joined[w->rank].chunk[k];
+        stage_chunk(w, g, &g->slot[i % g->slots], s->chunk[k].freed, done, center, alpha, mine);
     } else {
         vec_elastic(w->q, mine, center, alpha);
     }
@@ -344,7 +344,8 @@ static double elastic_free(
         s->chunk[k].version += counts;
         elastic_done(w, s, k, g);
     }
-    if (g) end_staging(w, g);
+    int last = (first + s->chunks - 1) % s->chunks;
+    if (g) end_staging(w, g, s->joined[w->rank].chunk[last]);
     return waited;
 }
 
@@ -355,7 +356,7 @@ static void elastic_whole(
         elastic_chunk(w, s, k, k, g, alpha, x);
         s->chunk[k].version++;
     }
-    if (g) end_staging(w, g);
+    if (g) end_staging(w, g, s->joined[w->rank].chunk[s->chunks - 1]);
     w->seat->ledger.bytes += 2.0 * (double)(x.n * sizeof *x.at);
     shared_unlock(w, s);
 }

@@ -14,6 +14,7 @@
 #include "devices/reach.h"
 #include "engine/record.h"
 #include "engine/team_waits.h"
+#include "topology/pci.h"
 #include "topology/topology.h"
 
 /* What a worker is about, as far as the others are concerned. */
@@ -419,6 +420,7 @@ static void comm_parts(void *with, int rank) { team_part(with, rank); }
 
 enum status team_open(struct team **out, const struct team_settings *set) {
     ASSERT(set->size >= 1 && set->size <= TEAM_MOST);
+    ASSERT(set->depth >= 0 && set->depth <= DEPTH_MOST);
     struct team *t = calloc(1, sizeof *t);
     if (!t) return fail(STATUS_FAILED, "no memory for a team");
     t->set = *set;
@@ -493,6 +495,22 @@ int team_locks_whole(const struct team *t) {
     return team_is_fixed(t) || t->set.record || t->set.whole;
 }
 
+/* In free order an exchange holds one chunk at a time, so that workers pass through a large vector
+ * side by side. On the host a MiB is small enough for that, and large enough that a lock costs nothing
+ * beside it. To a GPU a chunk is a launch, or two copies and a launch that events join: microseconds,
+ * where a MiB on PCIe takes about twenty. So there chunks are of up to 4 MiB, if that leaves each
+ * worker some to overlap. */
+enum { CHUNK = 1 << 18, CHUNKS_EACH = 4, DEPTH = 4 };
+
+size_t team_chunk(const struct team *t, size_t n) {
+    size_t each = n / CHUNKS_EACH / (size_t)t->set.size / 1024 * 1024;
+    if (t->set.chunk) return t->set.chunk;
+    if (t->device->ops->host_memory || each < CHUNK) return CHUNK;
+    return each < 4 * CHUNK ? each : 4 * CHUNK;
+}
+
+int team_depth(const struct team *t) { return t->set.depth ? t->set.depth : DEPTH; }
+
 int team_center(const struct team *t) { return t->set.center; }
 void team_set_center(struct team *t, int way) { t->set.center = way; }
 
@@ -524,6 +542,16 @@ static enum status alloc_at_home(struct team *t, int home, void **at, size_t byt
     return device_alloc(t->home[home], at, bytes);
 }
 
+/* GPUs reach page-locked memory best on their own NUMA node: the first worker's decides. */
+static enum status alloc_pinned(struct team *t, void **at, size_t bytes) {
+    const struct device *d = t->device;
+    int node = t->set.machine && *d->bus ? pci_node(pci_folder, d->bus) : -1;
+    if (node >= 0) topology_take_from(t->set.machine, node);
+    enum status end = device_pinned(t->device, at, bytes);
+    if (node >= 0) topology_take_from(t->set.machine, -1);
+    return end;
+}
+
 enum status team_alloc(struct team *t, int home, struct device **where, void **at, size_t bytes) {
     *where = NULL;
     if (home != HOME_HOST && !t->device->ops->host_memory && all_reach(t, home)) {
@@ -531,7 +559,7 @@ enum status team_alloc(struct team *t, int home, struct device **where, void **a
         *where = t->home[home];
         return STATUS_OK;
     }
-    TRY(device_pinned(t->device, at, bytes));
+    TRY(alloc_pinned(t, at, bytes));
     if (t->set.machine && t->device->ops->host_memory) {
         topology_interleave(t->set.machine, t->set.places, t->set.size, *at, bytes);
     }

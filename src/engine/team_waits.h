@@ -28,6 +28,8 @@ enum center_way {
     CENTER_AUTO       /* as one of these, when both were measured */
 };
 
+enum { DEPTH_MOST = 16 };
+
 struct device_ops; /* devices/device.h */
 struct device;
 struct machine; /* topology/topology.h */
@@ -43,7 +45,10 @@ struct team_settings {
     const struct device_ops *kind; /* of the workers' devices; NULL: the host */
     const int *number;             /* [size] of each worker's device; read by team_open; NULL: 0 */
     int center;                    /* enum center_way: how shared_elastic reaches a host's vector */
-    int comm;                      /* how sums are taken: enum comm_kind */
+    size_t
+        chunk; /* floats of a shared vector that are locked at a time; 0: as the device likes it */
+    int depth; /* staged: chunks of a worker on their way at a time, up to DEPTH_MOST; 0: 4 */
+    int comm;  /* how sums are taken: enum comm_kind */
     const struct machine *machine; /* and who sits where: for shared memory; NULL: anywhere */
     const struct place *places;
     const int *group; /* what team_group says; NULL: all 0 */
@@ -128,6 +133,10 @@ enum status shared_join(struct shared *s, int rank, struct device *d);
 
 struct comm *team_comm(struct team *t);
 uint32_t team_seed(const struct team *t);
+
+/* Floats of a chunk of a shared vector of n, and how many of them are staged at a time. */
+size_t team_chunk(const struct team *t, size_t n);
+int team_depth(const struct team *t);
 int team_is_fixed(const struct team *t); /* events come in a given order: any but the free one */
 int team_is_virtual(const struct team *t);
 int team_locks_whole(const struct team *t); /* shared vectors, not chunks */
