@@ -37,6 +37,7 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
     TRY(worker_vec(w, "x", &w->x, n, STATE));
     TRY(worker_vec(w, "g", &w->g, n, SCRATCH));
     if (run->set.judge) TRY(worker_vec(w, "shown", &c->shown, n, SCRATCH));
+    TRY(worker_vec(w, "measured", &c->measured, 3, SCRATCH));
     TRY(device_alloc(s->device, (void **)&s->step, sizeof *s->step));
     TRY(device_pinned(s->device, (void **)&s->steps, SEAT_STEPS * sizeof *s->steps));
     TRY(optimizer_open(&s->optimizer, run->optimizer, s->device, n));

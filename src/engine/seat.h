@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "devices/device.h"
 #include "engine/emulate.h"
+#include "engine/health.h"
 #include "engine/recorder.h"
 #include "engine/schedule.h"
 #include "engine/team_waits.h"
@@ -57,7 +58,9 @@ struct seat {
     struct claim claim[SEAT_VECS];
     int claims;
     struct note note[SEAT_NOTES];
+    enum over_workers over[SEAT_NOTES]; /* of each note */
     int notes;
+    struct staleness staleness; /* of all that it brought */
 
     const struct emulation *emulation; /* of a machine that is not there; NULL: none */
     double bytes_at_lock;              /* the ledger's, when a shared vector was locked last */

@@ -100,6 +100,34 @@ static const struct field run_fields[] = {
     {0},
 };
 
+static const struct field staleness_fields[] = {
+    {"counted", FIELD_DOUBLE, offsetof(struct staleness, counted)},
+    {"sum", FIELD_DOUBLE, offsetof(struct staleness, sum)},
+    {"most", FIELD_DOUBLE, offsetof(struct staleness, most)},
+    {0},
+};
+
+static void put_staleness(FILE *f, int rank, const struct staleness *s) {
+    char whose[NAME], bin[NAME];
+    snprintf(whose, sizeof whose, "worker%d.staleness.", rank);
+    put_fields(f, whose, staleness_fields, s);
+    for (int i = 0; i < STALENESS_BINS; i++) {
+        snprintf(bin, sizeof bin, "bin%d", i);
+        put(f, whose, bin, s->bin[i]);
+    }
+}
+
+static enum status get_staleness(const struct run *run, int rank, struct staleness *s) {
+    char whose[NAME], bin[NAME];
+    snprintf(whose, sizeof whose, "worker%d.staleness.", rank);
+    TRY(get_fields(run, whose, staleness_fields, s));
+    for (int i = 0; i < STALENESS_BINS; i++) {
+        snprintf(bin, sizeof bin, "bin%d", i);
+        TRY(get(run, whose, bin, &s->bin[i]));
+    }
+    return STATUS_OK;
+}
+
 static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
     const struct seat *s = &c->seat;
     const double numbers[NUMBERS] = {
@@ -117,6 +145,7 @@ static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
     char whose[NAME];
     snprintf(whose, sizeof whose, "worker%d.", s->w.rank);
     for (int i = 0; i < NUMBERS; i++) put(f, whose, number_names[i], numbers[i]);
+    put_staleness(f, s->w.rank, &s->staleness);
     snprintf(whose, sizeof whose, "worker%d.mine.", s->w.rank);
     put_fields(f, whose, run->strategy->ops->local_fields, s->w.mine);
 }
@@ -353,6 +382,7 @@ static enum status restore_numbers(struct run *run, struct crew *c) {
     char whose[NAME];
     snprintf(whose, sizeof whose, "worker%d.", s->w.rank);
     for (int i = 0; i < NUMBERS; i++) TRY(get(run, whose, number_names[i], &n[i]));
+    TRY(get_staleness(run, s->w.rank, &s->staleness));
     snprintf(whose, sizeof whose, "worker%d.mine.", s->w.rank);
     TRY(get_fields(run, whose, run->strategy->ops->local_fields, s->w.mine));
     s->w.round = (long)n[ROUND];

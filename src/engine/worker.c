@@ -1,4 +1,5 @@
 /* worker.c -- what a worker does by itself: gradient, step, claims, notes, draws. */
+#include <math.h>
 #include <string.h>
 
 #include "base/pulse.h"
@@ -141,13 +142,20 @@ enum status worker_vec(
     return STATUS_OK;
 }
 
-void worker_note(struct worker *w, const char *name, double value) {
+void worker_note(struct worker *w, const char *name, double value, enum over_workers over) {
     struct seat *s = w->seat;
     int i = 0;
     while (i < s->notes && strcmp(s->note[i].name, name) != 0) i++;
     ASSERT(i < SEAT_NOTES);
     if (i == s->notes) s->notes++;
     s->note[i] = (struct note){name, value};
+    s->over[i] = over;
+}
+
+/* Versions are means over chunks: a difference that is whole but for rounding is whole. */
+void worker_staleness(struct worker *w, double value) {
+    double whole = rint(value);
+    staleness_add(&w->seat->staleness, fabs(value - whole) < 1e-6 ? whole : value);
 }
 
 uint32_t worker_draw(struct worker *w, uint32_t below) {

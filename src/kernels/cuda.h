@@ -15,6 +15,7 @@ void cuda_mix(struct stream *q, float *y, float a, float b, const float *x, size
 void cuda_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n);
 void cuda_elastic(struct stream *q, float *x, float *c, float alpha, size_t n);
 void cuda_sum(struct stream *q, float *const *v, int count, float scale, size_t n);
+void cuda_distance(struct stream *q, float *out, const float *x, const float *y, size_t n);
 
 void cuda_sgd(struct stream *q, float *x, const float *g, const struct step *step, size_t n);
 void cuda_momentum(struct stream *q, float *x, float *v, const float *g, float delta,

@@ -1,6 +1,6 @@
 /* vector.cu -- CUDA: launcher `cuda_name` beside kernel `name_kernel`, in the order of vector.c. */
 #include "kernels/cuda.h"
-#include "kernels/cuda_stream.cuh"
+#include "kernels/cuda_reduce.cuh"
 
 static __global__ void fill_kernel(float *y, float a, size_t n) {
     FOR_EACH (i, n) y[i] = a;
@@ -64,4 +64,19 @@ void cuda_sum(struct stream *q, float *const *v, int count, float scale, size_t 
     if (q->failed != STATUS_OK || count == 0) return;
     for (int k = 0; k < count; k++) all.at[k] = v[k];
     LAUNCH(sum_kernel, q, blocks_for(n), THREADS, 0, all, count, scale, n);
+}
+
+static __global__ void distance_kernel(
+    float *out, double *part, const float *x, const float *y, size_t n) {
+    double sum = 0;
+    FOR_EACH (i, n) {
+        double d = (double)(y ? x[i] - y[i] : x[i]);
+        sum += d * d;
+    }
+    part_leave(out, part, 1, sum);
+}
+
+void cuda_distance(struct stream *q, float *out, const float *x, const float *y, size_t n) {
+    LAUNCH(distance_kernel, q, parts_for(n), THREADS, 0, out, parts_of(q), x, y, n);
+    cuda_parts_sum(q, out, parts_for(n));
 }

@@ -129,7 +129,7 @@ static enum status local_sgd_round(struct strategy *base, struct worker *w) {
         team_mean_of(w, w->x, first, end - first);
         team_momentum(w, (enum momentum)s->momentum, first, end - first);
     }
-    worker_note(w, "period", H);
+    worker_note(w, "period", H, OVER_MEAN);
     return STATUS_OK;
 }
 

@@ -18,6 +18,7 @@ struct task {
     double epoch;      /* samples in one */
     int batch;         /* samples in a gradient */
     int has_accuracy;  /* score.right means something */
+    double curvature;  /* the loss' largest, where it is known; else 0 */
 };
 
 /* What the run tells a task that is being opened. */
