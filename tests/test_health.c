@@ -452,6 +452,12 @@ Test(health, the_effective_step_is_the_rates_momentums_and_strategys) {
         step_of("run.strategy=allreduce optimizer.kind=momentum optimizer.momentum=0.5") == 0.125);
     cr_assert(step_of("run.strategy=sgd run.workers=1 optimizer.momentum=0.5") == 0.0625);
     cr_assert(step_of("run.strategy=mdownpour mdownpour.momentum=0.5 run.workers=3") == 0.375);
+    cr_assert(step_of("run.strategy=admm admm.rho=16") == 0.03125);
+    cr_assert(step_of("run.strategy=lookahead lookahead.k=1 lookahead.alpha=0.5") == 0.03125);
+    cr_assert(step_of("run.strategy=bmuf bmuf.H=1 bmuf.mu=0.5 bmuf.zeta=0.25") == 0.03125);
+    cr_assert(step_of("run.strategy=bmuf bmuf.H=1 bmuf.nesterov=0 bmuf.mu=0.5") == 0.125);
+    cr_assert(step_of("run.strategy=slowmo slowmo.H=1 slowmo.alpha=0.5 slowmo.beta=0.75") == 0.125);
+    cr_assert(step_of("run.strategy=diloco diloco.H=1 diloco.rate=0.5 diloco.mu=0.5") == 0.0625);
     cr_assert(isnan(step_of("run.strategy=allreduce optimizer.kind=adam")));
     cr_assert(isnan(step_of("run.strategy=downpour optimizer.kind=rmsprop")));
 }
