@@ -437,6 +437,18 @@ Test(resume, gives_the_same_bits_with_every_strategy) {
     }
 }
 
+/* Intervals of a few periods, whose losses count when they are stopped within. */
+Test(resume, gives_the_same_bits_with_periods_that_follow_the_loss) {
+    char words[WORDS / 2];
+    for (int i = 0; i < 4 * 3; i++) {
+        snprintf(words, sizeof words,
+            "run.strategy=local_sgd local_sgd.H=7 local_sgd.adacomm=0.3 local_sgd.gamma=0.9 %s "
+            "run.order=%s run.workers=3 schedule.rate=0.02 run.eval_every=0.1",
+            kinds_of_task[i / 3], i % 2 ? "fixed" : "free");
+        check_pieces(words, i % 3, 5 * i);
+    }
+}
+
 /* ---- a strategy's own numbers ----------------------------------------------------------------- */
 
 #define KEEPER                                                                                     \
@@ -553,7 +565,8 @@ Test(resume, evaluating_more_often_changes_no_bit) {
         "run.strategy=easgd easgd.tau=3 easgd.mode=async", "run.strategy=keeper",
         "run.strategy=adownpour adownpour.tau=3 adownpour.scale=staleness schedule.rate=0.01",
         "run.strategy=mdownpour schedule.rate=0.001",
-        "run.strategy=easgd_tree easgd_tree.groups=2 easgd_tree.tau=3"};
+        "run.strategy=easgd_tree easgd_tree.groups=2 easgd_tree.tau=3",
+        "run.strategy=local_sgd local_sgd.H=7 local_sgd.adacomm=0.3 local_sgd.gamma=0.9"};
     struct seen often, seldom;
     keeper_is_uneven = 1;
     char words[WORDS / 2];

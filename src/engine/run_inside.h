@@ -32,7 +32,6 @@ struct crew {
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
     double center_seconds[2];                /* of exchanges, by enum center_way */
     int unseen;                              /* rounds since the stream was last waited for */
-    double samples_seen;                     /* drawn by then */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */
     double first_loss;       /* of the first round that had any */
 };

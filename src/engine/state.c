@@ -81,10 +81,24 @@ static enum status get_fields(
 }
 
 /* A worker's numbers; counts are exact up to 2^53. */
-enum { ROUND, STEPS, SAMPLES, DRAWS, DRAWN, FIRST_LOSS, EXCHANGE, WAIT, DATA, BYTES, NUMBERS };
+enum {
+    ROUND,
+    STEPS,
+    SAMPLES,
+    DRAWS,
+    DRAWN,
+    FIRST_LOSS,
+    EXCHANGE,
+    WAIT,
+    DATA,
+    BYTES,
+    LOSS_SUM,
+    LOSSES,
+    NUMBERS
+};
 
 static const char *const number_names[NUMBERS] = {"round", "steps", "samples", "draws", "drawn",
-    "first_loss", "exchange", "wait", "data", "bytes"};
+    "first_loss", "exchange", "wait", "data", "bytes", "loss_sum", "losses"};
 
 static const struct field run_fields[] = {
     {"samples", FIELD_DOUBLE, offsetof(struct run, samples)},
@@ -141,6 +155,8 @@ static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
         [WAIT] = c->spent.lock_wait + c->waited - c->excluded_wait,
         [DATA] = c->spent.data,
         [BYTES] = c->spent.bytes,
+        [LOSS_SUM] = s->learner->loss_sum,
+        [LOSSES] = s->learner->losses,
     };
     char whose[NAME];
     snprintf(whose, sizeof whose, "worker%d.", s->w.rank);
@@ -392,6 +408,8 @@ static enum status restore_numbers(struct run *run, struct crew *c) {
     c->first_loss = n[FIRST_LOSS];
     s->ledger = (struct ledger){.exchange = n[EXCHANGE], .lock_wait = n[WAIT], .bytes = n[BYTES]};
     s->learner->waited = n[DATA];
+    s->learner->loss_sum = n[LOSS_SUM];
+    s->learner->losses = n[LOSSES];
     team_restore_rounds(run->team, s->w.rank, s->w.round);
     return STATUS_OK;
 }

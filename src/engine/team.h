@@ -105,6 +105,10 @@ void team_momentum(struct worker *w, enum momentum how, int first, int count);
 /* The sum of one number over the workers, in rank order; waits for it. */
 double team_sum1(struct worker *w, double a);
 
+/* The training losses, means over a batch, of all gradients so far: their sum over all workers, the
+ * same bits on all, and how many they are. Waits for the device. */
+double team_losses(struct worker *w, double *count);
+
 /* ---- shared vectors: any worker, any time --------------------------------------------------- */
 
 /* A vector with a home, a lock and a mass. The lock orders the hosts; letting go records an event

@@ -90,6 +90,15 @@ static void step_ends(struct seat *s) {
     team_spend(w->team, w->rank, 0, emulation_freeze(s->emulation, w->rank, w->steps));
 }
 
+enum status seat_read_losses(struct seat *s) {
+    double loss, samples = s->samples - s->samples_read;
+    TRY(s->learner->task->ops->loss(s->learner, &loss));
+    s->samples_read = s->samples;
+    if (samples > 0) s->read += loss * samples;
+    s->read_of += samples;
+    return STATUS_OK;
+}
+
 /* ---- local work -------------------------------------------------------------------------------- */
 
 struct range worker_grad(struct worker *w) {

@@ -49,6 +49,10 @@ struct learner {
                       engine says which before it calls, n = 0 where the task has none */
     double waited; /* seconds spent on batches that were not ready */
 
+    /* The batches' losses, sums over their samples, that were ever read, added one by one: by whom
+     * and how often they are asked for does not show in the bits; and how many batches. */
+    double loss_sum, losses;
+
     /* The engine's: what `step` will hold when the device comes to it, for what the host draws; an
      * event for the host to wait for, NULL where work is done at once; gradients enqueued, and of
      * those how many the device is known to have done: what the host gave them may be reused. */
