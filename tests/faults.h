@@ -133,6 +133,8 @@ enum fault_on { ON_WORKER, ON_MAIN /* before there are workers */, UNUSED /* by 
         float scale, float smoothing, int B, int C)                                                \
     KERNEL(right, (q, right, logits, label, B, C), struct stream *q, float *right,                 \
         const float *logits, const int *label, int B, int C)                                       \
+    KERNEL(distance, (q, out, x, y, n), struct stream *q, float *out, const float *x,              \
+        const float *y, size_t n)                                                                  \
     KERNEL(total, (q, out, v, n), struct stream *q, float *out, const float *v, size_t n)          \
     KERNEL(quadratic, (q, g, loss, x, h, target, noise, n), struct stream *q, float *g,            \
         float *loss, const float *x, const float *h, const float *target, const float *noise,      \

@@ -138,6 +138,7 @@ LATE(dropout_mask, 5, uint8_t *, struct rng_key, float, const struct step *, siz
 LATE(dropout, 5, float *, const float *, const uint8_t *, float, size_t)
 LATE(softmax_cross_entropy, 8, float *, float *, const float *, const int *, float, float, int, int)
 LATE(right, 5, float *, const float *, const int *, int, int)
+LATE(distance, 4, float *, const float *, const float *, size_t)
 LATE(total, 3, float *, const float *, size_t)
 LATE(quadratic, 7, float *, float *, const float *, const float *, const float *, const float *,
     size_t)
@@ -208,6 +209,7 @@ static const struct kernels kernels_late = {
     .dropout = late_dropout,
     .softmax_cross_entropy = late_softmax_cross_entropy,
     .right = late_right,
+    .distance = late_distance,
     .total = late_total,
     .quadratic = late_quadratic,
 };

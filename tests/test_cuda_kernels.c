@@ -855,17 +855,25 @@ static void run_total(const struct kernels *k, struct stream *to, void *const *a
     k->total(to, at[0], at[1], *(const size_t *)of);
 }
 
+static void run_distance(
+    const struct kernels *k, struct stream *to, void *const *at, const void *of) {
+    k->distance(to, at[0], at[1], at[2], *(const size_t *)of);
+    k->distance(to, at[3], at[1], NULL, *(const size_t *)of);
+}
+
 static void run_quadratic(
     const struct kernels *k, struct stream *to, void *const *at, const void *of) {
     k->quadratic(to, at[0], at[1], at[2], at[3], at[4], at[5], *(const size_t *)of);
 }
 
 /* Sums are taken in double: rounded to float they may be a unit in the last place apart. */
-CUDA_TEST(totals_and_the_quadratic) {
+CUDA_TEST(totals_distances_and_the_quadratic) {
     static const size_t all[] = {0, 1, 31, 33, 255, 2048, 2049, 65537};
     for (int i = 0; i < 8; i++) {
         size_t n = all[i];
         BOTH("total", run_total, &n, FLOATS(1, .fill = JUNK, .rtol = 1.2e-7), FLOATS(n));
+        BOTH("distance", run_distance, &n, FLOATS(1, .fill = JUNK, .rtol = 1.2e-7), FLOATS(n),
+            FLOATS(n), FLOATS(1, .fill = JUNK, .rtol = 1.2e-7));
         BOTH("quadratic", run_quadratic, &n, FLOATS(n, .fill = JUNK),
             FLOATS(1, .fill = JUNK, .rtol = 1.2e-7), FLOATS(n), FLOATS(n, .fill = POSITIVE),
             FLOATS(n), FLOATS(n));
@@ -901,6 +909,7 @@ CUDA_TEST(a_failed_stream_does_nothing) {
     k->diff(q, NULL, 1, NULL, NULL, 9);
     k->elastic(q, NULL, NULL, 1, 9);
     k->sum(q, NULL, 2, 1, 9);
+    k->distance(q, NULL, NULL, NULL, 9);
     k->sgd(q, NULL, NULL, NULL, 9);
     k->momentum(q, NULL, NULL, NULL, 1, NULL, 9);
     k->look_ahead(q, NULL, NULL, 1, NULL, 9);

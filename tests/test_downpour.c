@@ -82,13 +82,10 @@ struct notes {
 
 static void keep_notes(void *with, const struct worker *w, struct vec answer) {
     struct notes *n = with;
-    const struct seat *s = w->seat;
+    const struct staleness *s = &w->seat->staleness;
     (void)answer;
-    for (int i = 0; i < s->notes; i++) {
-        const struct note *note = &s->note[i];
-        if (!strcmp(note->name, "staleness")) n->staleness[w->rank] = note->value;
-        if (!strcmp(note->name, "staleness_most")) n->most[w->rank] = note->value;
-    }
+    n->staleness[w->rank] = s->counted > 0 ? s->sum / s->counted : 0;
+    n->most[w->rank] = s->most;
 }
 
 static void check_notes(const struct notes *n, const struct master *m, int p, const long *rounds) {

@@ -604,6 +604,50 @@ Test(huddle, other_settings_run_through) {
     cr_assert_eq(count_summaries(files_path("runs")), (int)(sizeof rows / sizeof *rows));
 }
 
+static int warnings_of(const char *const row[4], const char *want) {
+    const char *words[PROGRAM_WORDS] = {"train", "folder=@/runs", "workers=4", "task=quadratic",
+        "quadratic.samples=80", "epochs=1", "eval_every=0.25", "order=fixed"};
+    for (int k = 0; k < 4; k++) words[8 + k] = row[k];
+    struct program p = program_run(words);
+    cr_assert(p.code == 0, "%s %s: exit %d: %s", row[0], row[1], p.code, p.err);
+    int n = 0;
+    for (const char *at = p.err; (at = strstr(at, "warn ")); at += 5) n++;
+    cr_assert(n == 0 || (want && strstr(p.err, want)), "not what we want: %s", p.err);
+    program_close(&p);
+    return n;
+}
+
+/* The last warms up from less than the bound of 0.5, and comes to it at an evaluation. */
+Test(huddle, a_rate_that_is_too_long_is_warned_of_once) {
+    static const struct {
+        const char *row[4], *want;
+    } all[] = {
+        {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13"},
+            "downpour: the rate is 0.13, above about 2 / (workers tau h) = 0.125"},
+        {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.12"}, NULL},
+        {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13", "curvature=0"}, NULL},
+        {{"strategy=downpour", "schedule.rate=0.26", "quadratic.h_max=2", "optimizer.decay=0.5"},
+            "= 0.2: that is unstable where the loss has the curvature h = 2.5, the task's largest"},
+        {{"strategy=downpour", "schedule.rate=0.51", "optimizer.kind=momentum",
+             "optimizer.momentum=0.01"},
+            NULL},
+        {{"strategy=easgd", "easgd.tau=1", "easgd.beta=4.2", "schedule.rate=0.5"},
+            "easgd: alpha is 1.05, above (4 - 2 eta h) / (4 - eta h) = 0.857143"},
+        {{"strategy=downpour", "schedule.use=warmup", "schedule.rate=0.8", "warmup.epochs=1"},
+            "above about 2 / (workers tau h) = 0.5:"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        int want = all[i].want != NULL, got = warnings_of(all[i].row, all[i].want);
+        cr_assert(got == want, "row %zu: %d warnings", i, got);
+    }
+    struct program p = program("train", "folder=@/runs", "strategy=allreduce", "epochs=1",
+        "schedule.rate=0.05", "curvature=100");
+    cr_assert(p.code == 0 && strstr(p.err, "the rate is 0.05, above 2 / h = 0.02: ") &&
+                  strstr(p.err, "h = 100, which is what run.curvature assumes\n"),
+        "%s", p.err);
+    program_close(&p);
+}
+
 Test(huddle, help_is_there_for_every_topic) {
     static const char *const topics[] = {
         NULL, "train", "evaluate", "help", "strategies", "models", "options", "easgd", "allreduce"};

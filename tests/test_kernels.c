@@ -113,6 +113,39 @@ Test(kernels, elastic_moves_both_by_the_same) {
     }
 }
 
+Test(kernels, distance_is_the_same_for_any_team) {
+    FOR_ALL(n, q) {
+        float *x = guard_ints(n, 1, 9), *y = guard_ints(n, 2, 9), out = guard_word, again = out;
+        double apart = 0, alone = 0;
+        for (size_t i = 0; i < n; i++) {
+            double d = small_int(i, 1, 9) - small_int(i, 2, 9);
+            apart += d * d;
+            alone += small_int(i, 1, 9) * small_int(i, 1, 9);
+        }
+        k->distance(&q, &out, x, y, n);
+        check_close(&out, &apart, 1, 0, 0, "distance of %zu", n);
+        k->distance(&q, &out, x, NULL, n);
+        check_close(&out, &alone, 1, 0, 0, "square of %zu", n);
+        for (size_t i = 0; i < n; i++) x[i] /= 3;
+        struct stream one = stream_of(1);
+        k->distance(&q, &out, x, y, n);
+        k->distance(&one, &again, x, y, n);
+        cr_assert(out == again);
+        guard_free(x);
+        guard_free(y);
+    }
+}
+
+Test(kernels, distance_does_not_hide_nan) {
+    struct stream q = stream_of(1);
+    const float x[3] = {1, NAN, 2}, y[3] = {1, 2, 3};
+    float out = 0;
+    k->distance(&q, &out, x, y, 3);
+    cr_assert(isnan(out));
+    k->distance(&q, &out, x, NULL, 3);
+    cr_assert(isnan(out));
+}
+
 Test(kernels, sum_reaches_every_vector) {
     for (int count = 1; count <= 5; count++) FOR_ALL(n, q) {
             float *v[5];
@@ -580,6 +613,7 @@ Test(kernels, a_failed_stream_does_nothing) {
     k->diff(&q, NULL, 1, NULL, NULL, 9);
     k->elastic(&q, NULL, NULL, 1, 9);
     k->sum(&q, NULL, 2, 1, 9);
+    k->distance(&q, NULL, NULL, NULL, 9);
     k->sgd(&q, NULL, NULL, NULL, 9);
     k->momentum(&q, NULL, NULL, NULL, 1, NULL, 9);
     k->look_ahead(&q, NULL, NULL, 1, NULL, 9);

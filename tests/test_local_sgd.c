@@ -272,6 +272,60 @@ Test(local_sgd, the_quadratic_rule_lengthens_the_period_as_the_rate_falls) {
     }
 }
 
+/* Equal bowls of curvature 1, and a rate for which x is 0.45 times itself after 12 steps, which are an
+ * epoch: losses fall by r = 0.45^(1/6) a step, and steps a .. b-1 have the mean loss
+ * (r^a - r^b) / ((1 - r) (b - a)) / 2. F_0 is that of steps 0 to 11. Two epochs: F_1 / F_0 is 0.601,
+ * the root 0.775, of 12 that is 9.3: 10 steps. The next interval ends with the first period that
+ * ends in epoch 4 or later, at step 54: the root of F_2 / F_0 is 0.142, of 12 that is 1.7: 2 steps.
+ * At step 72, epoch 6, it is less than a twelfth, and stays so. */
+static int adacomm_shrinks(const struct problem *o, int t) {
+    (void)o;
+    return t < 24 ? 12 : t < 54 ? 10 : t < 72 ? 2 : 1;
+}
+
+/* Nobody moves, so F_k is F_0, which is no shorter: half of it, and half of that. */
+static int adacomm_halves(const struct problem *o, int t) {
+    (void)o;
+    return t < 12 ? 12 : t < 24 ? 6 : t < 36 ? 3 : 1;
+}
+
+static int adacomm_takes_three_quarters(const struct problem *o, int t) {
+    (void)o;
+    return t < 12 ? 12 : t < 30 ? 9 : t < 36 ? 6 : t < 48 ? 4 : 3;
+}
+
+Test(local_sgd, adacomm_shortens_the_period_as_the_loss_falls) {
+    static const struct {
+        int (*period)(const struct problem *o, int t);
+        double rate;
+        const char *more;
+    } all[] = {{adacomm_shrinks, 1, "local_sgd.adacomm=2"},
+        {adacomm_halves, 0, "local_sgd.adacomm=1"},
+        {adacomm_takes_three_quarters, 0, "local_sgd.adacomm=1 local_sgd.gamma=0.75"}};
+    for (int i = 0; i < 3 * 3; i++) {
+        struct problem o = problem(SIZES[i / 3]);
+        struct how how = plain;
+        o.n = 1;
+        o.h_min = o.h_max = 1;
+        o.spread = 0;
+        o.steps = i % 3 ? 60 : 84;
+        o.samples = 12 * o.p;
+        o.rate = all[i % 3].rate * (1 - pow(0.45, 1 / 12.0));
+        how.H = 12;
+        how.period = all[i % 3].period;
+        how.more = all[i % 3].more;
+        compare(&o, &how);
+    }
+}
+
+Test(local_sgd, two_rules_for_one_period_are_refused) {
+    struct seen seen;
+    run_words(&seen, NULL,
+        "run.strategy=local_sgd local_sgd.qsr=0.1 local_sgd.adacomm=1 run.steps=1 quadratic.n=3");
+    cr_assert_eq(seen.end, STATUS_BAD_CONFIG);
+    cr_assert(strstr(seen.why, "local_sgd.adacomm"), "%s", seen.why);
+}
+
 /* ---- what must be equal --------------------------------------------------------------------- */
 
 #define LIKE                                                                                       \

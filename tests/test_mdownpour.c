@@ -193,11 +193,9 @@ Test(mdownpour, moves_what_its_help_says) {
 }
 
 static void keep_staleness(void *with, const struct worker *w, struct vec answer) {
-    const struct seat *s = w->seat;
+    const struct staleness *s = &w->seat->staleness;
     (void)answer;
-    for (int i = 0; i < s->notes; i++) {
-        if (!strcmp(s->note[i].name, "staleness")) ((double *)with)[w->rank] = s->note[i].value;
-    }
+    ((double *)with)[w->rank] = s->sum / s->counted;
 }
 
 /* In lock step each of three takes c, and two others move it before it is there again; at first only

@@ -24,6 +24,7 @@ static const struct run_result result = {
     .bytes = 123456789012.0,
     .steps = 128,
     .rate = 0.0625f,
+    .health = {.consensus_distance = 0.3125, .center_distance = 0.4375, .effective_step = 0.1875},
     .path = "runs/a-1",
 };
 
@@ -32,6 +33,7 @@ static const struct {
     double value;
 } fields[] = {{"round", 12}, {"steps", 128}, {"samples", 4096}, {"epochs", 2.5}, {"seconds", 8},
     {"rate", 0.0625}, {"train_loss", 0.5}, {"loss", 0.25}, {"accuracy", 0.75},
+    {"consensus_distance", 0.3125}, {"center_distance", 0.4375}, {"effective_step", 0.1875},
     {"samples_per_second", 512}, {"computing", 5}, {"exchanging", 1.5}, {"waiting", 1.25},
     {"loading", 0.125}, {"bytes", 123456789012.0}};
 
@@ -92,12 +94,34 @@ Test(metrics, a_row_holds_every_number_under_its_name) {
     cr_assert(metrics_close(&m) == STATUS_OK, "closing twice");
 }
 
-/* JSON knows neither NaN nor infinity. */
-Test(metrics, what_is_no_number_is_null) {
-    static const char *const nulls[] = {"accuracy", "train_loss", "samples_per_second", "loss"};
+Test(metrics, a_row_holds_how_stale_what_was_counted_is) {
     struct metrics m = open_quiet();
     struct run_result r = result;
-    r.accuracy = r.train_loss = (double)NAN;
+    struct staleness *s = &r.health.staleness;
+    *s = (struct staleness){.counted = 8, .sum = 20, .most = 9, .bin = {1, 2, 3, 0, 2}};
+    s->bin[STALENESS_BINS - 1] = 7;
+    cr_assert(metrics_row(&m, &r, 12, NULL, 0) == STATUS_OK);
+    cJSON *only = row(load("m"), 0);
+    cr_assert_eq(cJSON_GetArraySize(only), FIELDS + 3);
+    cr_assert(cJSON_GetObjectItemCaseSensitive(only, "staleness")->valuedouble == 2.5);
+    cr_assert(cJSON_GetObjectItemCaseSensitive(only, "staleness_most")->valuedouble == 9);
+    const cJSON *bins = cJSON_GetObjectItemCaseSensitive(only, "staleness_histogram");
+    cr_assert_eq(cJSON_GetArraySize(bins), STALENESS_BINS);
+    for (int i = 0; i < STALENESS_BINS; i++) {
+        cr_assert(cJSON_GetArrayItem(bins, i)->valuedouble == s->bin[i], "bin %d", i);
+    }
+    cJSON_Delete(only);
+    metrics_close(&m);
+}
+
+/* JSON knows neither NaN nor infinity. */
+Test(metrics, what_is_no_number_is_null) {
+    static const char *const nulls[] = {"accuracy", "train_loss", "samples_per_second", "loss",
+        "consensus_distance", "center_distance", "effective_step"};
+    struct metrics m = open_quiet();
+    struct run_result r = result;
+    r.accuracy = r.train_loss = r.health.consensus_distance = (double)NAN;
+    r.health.center_distance = r.health.effective_step = (double)INFINITY;
     r.seconds = 0;
     r.score = (struct score){0, 0, 0};
     cr_assert(metrics_row(&m, &r, 1, NULL, 0) == STATUS_OK);

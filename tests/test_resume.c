@@ -106,7 +106,7 @@ static enum status keeper_round(struct strategy *base, struct worker *w) {
 }
 
 static struct vec keeper_answer(struct strategy *base, struct worker *w) {
-    worker_note(w, "version", shared_version(((struct keeper *)base)->pot));
+    worker_note(w, "version", shared_version(((struct keeper *)base)->pot), OVER_MEAN);
     return w->x;
 }
 
@@ -437,6 +437,18 @@ Test(resume, gives_the_same_bits_with_every_strategy) {
     }
 }
 
+/* Intervals of a few periods, whose losses count when they are stopped within. */
+Test(resume, gives_the_same_bits_with_periods_that_follow_the_loss) {
+    char words[WORDS / 2];
+    for (int i = 0; i < 4 * 3; i++) {
+        snprintf(words, sizeof words,
+            "run.strategy=local_sgd local_sgd.H=7 local_sgd.adacomm=0.3 local_sgd.gamma=0.9 %s "
+            "run.order=%s run.workers=3 schedule.rate=0.02 run.eval_every=0.1",
+            kinds_of_task[i / 3], i % 2 ? "fixed" : "free");
+        check_pieces(words, i % 3, 5 * i);
+    }
+}
+
 /* ---- a strategy's own numbers ----------------------------------------------------------------- */
 
 #define KEEPER                                                                                     \
@@ -490,24 +502,33 @@ Test(resume, cannot_restore_what_a_strategy_does_not_name) {
     keeper_memory = STATE;
 }
 
-/* A number in the last row of a run's metrics. */
-static double last_number(const char *name, const char *column) {
+enum { NUMBERS_MOST = 16 };
+
+/* The number, or the numbers, of a column in the last row of a run's metrics; how many there are. */
+static int last_numbers(const char *name, const char *column, double value[NUMBERS_MOST]) {
     char *text = program_load(run_path(name, "metrics.jsonl"), NULL), *line = text;
     cr_assert(text != NULL && strlen(text) > 1, "%s has no metrics", name);
     text[strlen(text) - 1] = '\0';
     if (strrchr(text, '\n')) line = strrchr(text, '\n') + 1;
     cJSON *row = cJSON_Parse(line), *number = cJSON_GetObjectItem(row, column);
-    cr_assert(cJSON_IsNumber(number), "%s has no %s: %s", name, column, line);
-    double value = number->valuedouble;
+    int numbers = cJSON_IsArray(number) ? cJSON_GetArraySize(number) : 1;
+    cr_assert(cJSON_IsNumber(number) || numbers > 1, "%s has no %s: %s", name, column, line);
+    cr_assert(numbers <= NUMBERS_MOST);
+    for (int i = 0; i < numbers; i++) {
+        value[i] = cJSON_IsArray(number) ? cJSON_GetArrayItem(number, i)->valuedouble
+                                         : number->valuedouble;
+    }
     cJSON_Delete(row);
     free(text);
-    return value;
+    return numbers;
 }
 
-/* At first pushes are less stale than later, so what was counted before the stop shows. */
-Test(resume, goes_on_counting_how_stale_pushes_are) {
-    static const char *const names[] = {"downpour", "mdownpour"};
-    for (int i = 0; i < 2; i++) {
+/* At first all are less stale than later, so what was counted before the stop shows. */
+Test(resume, goes_on_counting_how_stale_workers_are) {
+    static const char *const names[] = {"downpour", "mdownpour", "easgd", "easgd_tree"};
+    static const char *const columns_of_it[] = {
+        "staleness", "staleness_most", "staleness_histogram"};
+    for (int i = 0; i < 4; i++) {
         struct seen seen;
         char words[WORDS / 2];
         snprintf(words, sizeof words,
@@ -519,12 +540,17 @@ Test(resume, goes_on_counting_how_stale_pushes_are) {
         seen_close(&seen);
         cr_assert(go(&seen, "pieces", 1, words, FULL) == STATUS_OK, "%s", seen.why);
         seen_close(&seen);
-        static const char *const columns_of_it[] = {"staleness", "staleness_most"};
-        for (int k = 0; k < 2; k++) {
-            double whole = last_number("whole", columns_of_it[k]);
-            double pieces = last_number("pieces", columns_of_it[k]);
-            cr_assert(whole > 1 && pieces == whole, "%s: %s %g, not %g", names[i], columns_of_it[k],
-                pieces, whole);
+        for (int k = 0; k < 3; k++) {
+            double whole[NUMBERS_MOST], pieces[NUMBERS_MOST], all = 0;
+            int n = last_numbers("whole", columns_of_it[k], whole);
+            cr_assert_eq(n, k < 2 ? 1 : NUMBERS_MOST);
+            cr_assert_eq(last_numbers("pieces", columns_of_it[k], pieces), n);
+            for (int j = 0; j < n; j++) {
+                all += whole[j];
+                cr_assert(pieces[j] == whole[j], "%s: %s[%d] is %g, not %g", names[i],
+                    columns_of_it[k], j, pieces[j], whole[j]);
+            }
+            cr_assert(all > 1, "%s: nothing in %s", names[i], columns_of_it[k]);
         }
         forget("whole");
         forget("pieces");
@@ -539,7 +565,8 @@ Test(resume, evaluating_more_often_changes_no_bit) {
         "run.strategy=easgd easgd.tau=3 easgd.mode=async", "run.strategy=keeper",
         "run.strategy=adownpour adownpour.tau=3 adownpour.scale=staleness schedule.rate=0.01",
         "run.strategy=mdownpour schedule.rate=0.001",
-        "run.strategy=easgd_tree easgd_tree.groups=2 easgd_tree.tau=3"};
+        "run.strategy=easgd_tree easgd_tree.groups=2 easgd_tree.tau=3",
+        "run.strategy=local_sgd local_sgd.H=7 local_sgd.adacomm=0.3 local_sgd.gamma=0.9"};
     struct seen often, seldom;
     keeper_is_uneven = 1;
     char words[WORDS / 2];

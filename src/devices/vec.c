@@ -29,3 +29,12 @@ void vec_elastic(struct stream *q, struct vec x, struct vec c, float alpha) {
     ASSERT(x.n == c.n);
     q->kernels->elastic(q, x.at, c.at, alpha, x.n);
 }
+
+void vec_distance(struct stream *q, float *out, struct vec x, struct vec y) {
+    ASSERT(x.n == y.n);
+    q->kernels->distance(q, out, x.at, y.at, x.n);
+}
+
+void vec_square(struct stream *q, float *out, struct vec x) {
+    q->kernels->distance(q, out, x.at, NULL, x.n);
+}

@@ -35,4 +35,8 @@ void vec_diff(struct stream *q, struct vec d, float a, struct vec x, struct vec 
 /* x <- x - d, c <- c + d with d = alpha (x - c), in one pass over both. */
 void vec_elastic(struct stream *q, struct vec x, struct vec c, float alpha);
 
+/* out[0], memory as a vec's <- ||x - y||^2, and ||x||^2. */
+void vec_distance(struct stream *q, float *out, struct vec x, struct vec y);
+void vec_square(struct stream *q, float *out, struct vec x);
+
 #endif

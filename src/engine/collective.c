@@ -55,6 +55,13 @@ void team_momentum(struct worker *w, enum momentum how, int first, int count) {
     }
 }
 
+double team_losses(struct worker *w, double *count) {
+    const struct learner *l = w->seat->learner;
+    if (seat_read_losses(w->seat) != STATUS_OK) stream_fail(w->q, "%s", fail_message());
+    *count = team_sum1(w, l->losses);
+    return team_sum1(w, l->loss_sum / l->task->batch);
+}
+
 double team_sum1(struct worker *w, double a) {
     pulse_begin(DOING_SUM);
     double sum = comm_sum1(team_comm(w->team), w->rank, w->q, a);

@@ -37,6 +37,7 @@ static enum status claim_vectors(struct run *run, struct crew *c) {
     TRY(worker_vec(w, "x", &w->x, n, STATE));
     TRY(worker_vec(w, "g", &w->g, n, SCRATCH));
     if (run->set.judge) TRY(worker_vec(w, "shown", &c->shown, n, SCRATCH));
+    TRY(worker_vec(w, "measured", &c->measured, 3, SCRATCH));
     TRY(device_alloc(s->device, (void **)&s->step, sizeof *s->step));
     TRY(device_pinned(s->device, (void **)&s->steps, SEAT_STEPS * sizeof *s->steps));
     TRY(optimizer_open(&s->optimizer, run->optimizer, s->device, n));
@@ -128,13 +129,13 @@ static const double EXPLODED = 1e6;
  * Training on from one that is lost is no use. */
 static enum status look(struct run *run, struct crew *c) {
     struct seat *s = &c->seat;
-    double loss, samples = s->samples - c->samples_seen;
-    TRY(s->learner->task->ops->loss(s->learner, &loss));
-    c->samples_seen = s->samples;
+    TRY(seat_read_losses(s));
+    double samples = s->read_of, loss = s->read / samples;
     c->unseen = 0;
     if (!(samples > 0)) return STATUS_OK;
-    c->loss_sum += loss * samples;
+    c->loss_sum += s->read;
     c->losses += samples;
+    s->read = s->read_of = 0;
     atomic_store_explicit(&run->shown_loss, loss, memory_order_relaxed);
     if (!(c->first_loss > 0)) c->first_loss = loss;
     if (loss <= EXPLODED * fmax(c->first_loss, 1)) return STATUS_OK; /* false for NaN */
@@ -183,7 +184,7 @@ static double now(const struct run *run, int rank) { return team_seconds(run->te
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
     pulse_begin(DOING_PLAN);
-    c->samples_seen = c->seat.samples;
+    c->seat.samples_read = c->seat.samples;
     count_from_here(run, &c->seat);
     TRY(measure_center(run, c));
     if (!team_meet(run->team, w->rank)) return STATUS_STOPPED;

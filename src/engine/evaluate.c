@@ -9,22 +9,35 @@
 enum { JUDGE_ANSWER, JUDGE_REPLICA };
 enum { BATCHNORM_RECOMPUTE, BATCHNORM_AVERAGE, BATCHNORM_LOCAL };
 
-/* Rank 0's own x on all workers, for those who want to see what a single replica is worth. */
-static struct vec first_replica(struct crew *c, struct worker *w) {
-    vec_fill(w->q, c->shown, 0);
-    if (w->rank == 0) vec_copy(w->q, c->shown, w->x);
-    team_sum(w, c->shown);
-    return c->shown;
+void first_replica(struct worker *w, struct vec to) {
+    vec_fill(w->q, to, 0);
+    if (w->rank == 0) vec_copy(w->q, to, w->x);
+    team_sum(w, to);
 }
 
-static struct vec answer(struct run *run, struct crew *c, struct worker *w) {
+static struct vec answer(struct run *run, struct worker *w) {
     const struct strategy_ops *ops = run->strategy->ops;
-    if (run->set.judge == JUDGE_REPLICA) return first_replica(c, w);
     if (!ops->answer) return w->x;
     pulse_begin(DOING_ANSWER);
     struct vec x = ops->answer(run->strategy, w);
     pulse_end();
     return x;
+}
+
+/* The answer, or rank 0's own x for those who want to see what a single replica is worth; how far
+ * all are from the answer in either case. */
+static enum status look_at_all(
+    struct run *run, struct crew *c, struct health *health, struct vec *shown) {
+    struct worker *w = &c->seat.w;
+    *shown = answer(run, w);
+    pulse_begin(DOING_JUDGE);
+    TRY(health_measure(c, *shown, health));
+    if (run->set.judge == JUDGE_REPLICA) {
+        *shown = c->shown;
+        first_replica(w, *shown);
+    }
+    pulse_end();
+    return STATUS_OK;
 }
 
 /* c->judged_b <- the buffers that go with what is judged, the same on all. The workers' own stay as
@@ -80,19 +93,35 @@ static void gather_costs(struct run *run, struct run_result *r) {
     r->computing = r->seconds - r->exchanging - r->waiting - r->loading;
 }
 
+static double add_note(double sum, double value, enum over_workers over) {
+    return over == OVER_LEAST ? fmin(sum, value) : sum + value;
+}
+
 static int gather_notes(const struct run *run, struct note *notes) {
-    int n = run->crew[0].seat.notes;
-    for (int k = 0; k < n; k++) {
-        notes[k] = run->crew[0].seat.note[k];
+    const struct seat *first = &run->crew[0].seat;
+    for (int k = 0; k < first->notes; k++) {
+        notes[k] = first->note[k];
         for (int i = 1; i < run->set.workers; i++) {
             const struct seat *s = &run->crew[i].seat;
             for (int j = 0; j < s->notes; j++) {
-                if (!strcmp(s->note[j].name, notes[k].name)) notes[k].value += s->note[j].value;
+                if (strcmp(s->note[j].name, notes[k].name) != 0) continue;
+                notes[k].value = add_note(notes[k].value, s->note[j].value, s->over[j]);
             }
         }
-        notes[k].value /= run->set.workers;
+        if (first->over[k] == OVER_MEAN) notes[k].value /= run->set.workers;
     }
-    return n;
+    return first->notes;
+}
+
+/* Beside the distances, what rank 0 reads of the others and what it knows itself. */
+static void gather_health(struct run *run, const struct health *distances, float rate) {
+    struct health *h = &run->result.health;
+    *h = *distances;
+    h->effective_step = health_step(run, rate);
+    for (int i = 0; i < run->set.workers; i++) {
+        staleness_join(&h->staleness, &run->crew[i].seat.staleness);
+    }
+    health_watch(run, rate);
 }
 
 int run_is_over(const struct run *run, const struct run_result *r) {
@@ -111,8 +140,8 @@ static int is_replayed(const struct run *run) {
     return 1;
 }
 
-static enum status record(
-    struct run *run, struct crew *c, const struct score *score, struct vec shown, double gathered) {
+static enum status record(struct run *run, struct crew *c, const struct score *score,
+    const struct health *distances, struct vec shown, double gathered) {
     struct run_result *r = &run->result;
     struct note notes[SEAT_NOTES];
     r->score = *score;
@@ -123,6 +152,7 @@ static enum status record(
     r->seconds = gathered - run->started - run->paused;
     r->rate = c->seat.now.rate;
     gather_costs(run, r);
+    gather_health(run, distances, r->rate);
     if (!isfinite(score->loss)) {
         return fail(STATUS_DIVERGED,
             "the run diverges, the loss is %g after %.2f epochs: a lower schedule.rate may help",
@@ -163,8 +193,10 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
     c->seat.ledger.data = team_is_virtual(run->team) ? 0 : l->waited;
     c->spent = c->seat.ledger;
     c->waited = team_waited(w->team, w->rank);
-    struct vec shown = answer(run, c, w);
+    struct vec shown;
+    struct health distances = {0};
     struct score score = {0};
+    TRY(look_at_all(run, c, &distances, &shown));
     pulse_begin(DOING_JUDGE);
     TRY(judge_buffers(run, c, shown));
     TRY(l->task->ops->evaluate(l, shown, w->rank, w->size, &score));
@@ -173,7 +205,7 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
     if (!by_worker(w, &score)) return STATUS_STOPPED;
     if (w->rank == 0) {
         pulse_begin(DOING_SAVE);
-        TRY(record(run, c, &score, shown, gathered));
+        TRY(record(run, c, &score, &distances, shown, gathered));
         pulse_end();
         run->paused += team_seconds(run->team, w->rank) - gathered;
     }

@@ -126,6 +126,8 @@ static char *summary_text(const struct run *run) {
         {"parameters", (double)run->task->parameters},
         {"accuracy", r->accuracy},
         {"loss", r->score.loss / r->score.samples},
+        {"consensus_distance", r->health.consensus_distance},
+        {"center_distance", r->health.center_distance},
         {"epochs", r->epochs},
         {"samples", r->samples},
         {"steps", (double)r->steps},

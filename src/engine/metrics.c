@@ -24,6 +24,14 @@ int metrics_add(cJSON *to, const struct note *numbers, size_t n) {
     return 1;
 }
 
+/* Pushes, pulls or the like; nothing where nobody counts any. */
+static int add_staleness(cJSON *to, const struct staleness *s) {
+    const struct note numbers[] = {{"staleness", s->sum / s->counted}, {"staleness_most", s->most}};
+    if (!(s->counted > 0)) return 1;
+    return metrics_add(to, numbers, 2) && cJSON_AddItemToObject(to, "staleness_histogram",
+                                              cJSON_CreateDoubleArray(s->bin, STALENESS_BINS));
+}
+
 static char *row_text(const struct run_result *r, long round, const struct note *notes, int n) {
     const struct note numbers[] = {
         {"round", (double)round},
@@ -35,6 +43,9 @@ static char *row_text(const struct run_result *r, long round, const struct note 
         {"train_loss", r->train_loss},
         {"loss", r->score.loss / r->score.samples},
         {"accuracy", r->accuracy},
+        {"consensus_distance", r->health.consensus_distance},
+        {"center_distance", r->health.center_distance},
+        {"effective_step", r->health.effective_step},
         {"samples_per_second", r->samples / r->seconds},
         {"computing", r->computing},
         {"exchanging", r->exchanging},
@@ -44,7 +55,7 @@ static char *row_text(const struct run_result *r, long round, const struct note 
     };
     cJSON *row = cJSON_CreateObject();
     int whole = metrics_add(row, numbers, sizeof numbers / sizeof *numbers) &&
-                metrics_add(row, notes, (size_t)n);
+                add_staleness(row, &r->health.staleness) && metrics_add(row, notes, (size_t)n);
     char *text = whole ? cJSON_PrintUnformatted(row) : NULL;
     cJSON_Delete(row);
     return text;

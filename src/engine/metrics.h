@@ -18,7 +18,7 @@ struct metrics {
 /* A run that goes on keeps the first m->bytes of the file, the rows up to where it was saved. */
 enum status metrics_open(struct metrics *m, const char *path);
 
-/* One evaluation: to the file, flushed, and to stdout. notes: means over workers. */
+/* One evaluation: to the file, flushed, and to stdout. notes: over all workers. */
 enum status metrics_row(
     struct metrics *m, const struct run_result *r, long round, const struct note *notes, int n);
 

@@ -252,7 +252,7 @@ enum status record_read(struct record **out, const char *path) {
 /* "group.name" of what may differ; a name that ends with a dot: all of the group. */
 static const char *const free_to_differ[] = {"run.name", "run.folder", "run.record", "run.replay",
     "run.devices", "run.epochs", "run.steps", "run.seconds", "run.target", "run.eval_every",
-    "run.save_every", "run.watchdog", "run.keep", "topology.", "emulate."};
+    "run.save_every", "run.watchdog", "run.curvature", "run.keep", "topology.", "emulate."};
 
 struct setting {
     char group[64], line[768];

@@ -351,6 +351,8 @@ static enum status run_go(struct run *run) {
         return STATUS_OK;
     }
     if (!run->setup->quiet) say_what(run);
+    struct progress now = {.epochs = run->samples / run->task->epoch};
+    health_watch(run, schedules_plan(&run->schedules, &now).rate);
     enum status started = start_workers(run);
     join_workers(run);
     TRY(started);

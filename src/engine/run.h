@@ -8,6 +8,7 @@
 
 #include <signal.h>
 
+#include "engine/health.h"
 #include "engine/schedule.h"
 #include "engine/strategy.h"
 #include "tasks/task.h"
@@ -20,7 +21,7 @@ struct run_settings {
     char record[256], replay[256];
     int workers, seed, order, center, comm, max_lag, ahead, steps, judge, threads, bind, keep;
     int batchnorm, batchnorm_samples, tf32, graph, cudnn;
-    float epochs, seconds, target, eval_every, save_every, watchdog;
+    float epochs, seconds, target, eval_every, save_every, watchdog, curvature;
 };
 extern const struct option run_options[];
 extern const struct option topology_options[]; /* of the same struct */
@@ -59,7 +60,8 @@ struct run_result {
     double pinned_bytes; /* page-locked for them on the host */
     long steps;          /* over all workers */
     float rate;          /* in force at the end */
-    char path[400];      /* of the run's folder; "" when quiet */
+    struct health health;
+    char path[400]; /* of the run's folder; "" when quiet */
 };
 
 enum status run_train(const struct run_setup *setup, struct run_result *out);

@@ -26,12 +26,12 @@ struct crew {
     char why[512];                           /* fail_message of a worker that failed */
     struct vec judged_b;                     /* scratch: the buffers that are judged with it */
     struct vec shown;                        /* scratch: what is judged where that is one replica */
+    struct vec measured;                     /* scratch: squares of distances */
     struct ledger spent;                     /* as it stood when all had gathered last */
     double waited;                           /* the same */
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
     double center_seconds[2];                /* of exchanges, by enum center_way */
     int unseen;                              /* rounds since the stream was last waited for */
-    double samples_seen;                     /* drawn by then */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */
     double first_loss;       /* of the first round that had any */
 };
@@ -78,6 +78,7 @@ struct run {
     int interrupted;        /* and it came because somebody asked */
     double best;            /* accuracy so far, or minus the loss */
     int turn;               /* whose it was when all had gathered */
+    int warned;             /* that a bound is crossed: once is enough */
 
     /* A run that goes on: the saved state, and the numbers in it; NULL otherwise. */
     struct safetensors state;
@@ -106,6 +107,18 @@ int crew_round_ended(void *with, int rank, int met);
 /* After all have gathered, on every worker: the answer is judged, rank 0 records and decides
  * whether to go on. */
 enum status evaluate_answer(struct run *run, struct crew *c);
+
+/* `to` <- x of rank 0, on all workers. */
+void first_replica(struct worker *w, struct vec to);
+
+/* The distances of out, the same on all workers, who all call while they have gathered; w->g ends
+ * as it began the run, zeros. */
+enum status health_measure(struct crew *c, struct vec answer, struct health *out);
+
+/* The effective step of a rate; and, on rank 0 or before there are workers, a warning the first time
+ * that it is too long. */
+double health_step(const struct run *run, float rate);
+void health_watch(struct run *run, float rate);
 
 /* Nothing is left to do for a run that has come to this. */
 int run_is_over(const struct run *run, const struct run_result *r);

@@ -65,6 +65,11 @@ const struct option run_options[] = {
         "seconds without a sign of life after which a frozen worker ends the run; 0: none. Longer "
         "than the slowest gradient",
         NULL},
+    {"curvature", OPTION_REAL, offsetof(struct run_settings, curvature), 1, 0, 1e9,
+        "the log warns when a strategy is known to diverge on a loss of this curvature; a task "
+        "that "
+        "knows its own has that instead; 0: no warning",
+        NULL},
     {"keep", OPTION_INT, offsetof(struct run_settings, keep), 2, 1, 1000, "saved states to keep",
         NULL},
     {"judge", OPTION_CHOICE, offsetof(struct run_settings, judge), 0, 0, 1,

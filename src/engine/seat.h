@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "devices/device.h"
 #include "engine/emulate.h"
+#include "engine/health.h"
 #include "engine/recorder.h"
 #include "engine/schedule.h"
 #include "engine/team_waits.h"
@@ -52,15 +53,23 @@ struct seat {
     double samples_at_gather; /* drawn by this worker, and by all, when all gathered last */
     double all_at_gather;
     long steps_at_gather, all_steps_at_gather;
+    double samples_read; /* drawn when the training losses were read last */
+    double read,
+        read_of;    /* losses, by samples, that were read and not looked at, and of how many */
     uint64_t draws; /* worker_draw's counter */
     struct ledger ledger;
     struct claim claim[SEAT_VECS];
     int claims;
     struct note note[SEAT_NOTES];
+    enum over_workers over[SEAT_NOTES]; /* of each note */
     int notes;
+    struct staleness staleness; /* of all that it brought */
 
     const struct emulation *emulation; /* of a machine that is not there; NULL: none */
     double bytes_at_lock;              /* the ledger's, when a shared vector was locked last */
 };
+
+/* Waits for the stream; all training losses so far are read. */
+enum status seat_read_losses(struct seat *s);
 
 #endif

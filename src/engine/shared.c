@@ -331,16 +331,19 @@ static void elastic_chunk(struct worker *w, struct shared *s, int i, int k, stru
     }
 }
 
-/* One chunk locked at a time, each worker beginning at another. Seconds waited for locks. */
-static double elastic_free(
-    struct worker *w, struct shared *s, struct staging *g, float alpha, struct vec x, int counts) {
+/* One chunk locked at a time, each worker beginning at another. Adds up the versions of chunks, as
+ * they are met, and returns the seconds waited for locks. */
+static double elastic_free(struct worker *w, struct shared *s, struct staging *g, float alpha,
+    struct vec x, int counts, double *versions) {
     int first = (int)((long)s->chunks * w->rank / w->size);
     double waited = 0;
+    *versions = 0;
     for (int i = 0; i < s->chunks; i++) {
         int k = (first + i) % s->chunks;
         waited += chunk_lock(w, s, k);
         if (!g) wait_freed(w, &s->chunk[k]);
         elastic_chunk(w, s, i, k, g, alpha, x);
+        *versions += (double)s->chunk[k].version;
         s->chunk[k].version += counts;
         elastic_done(w, s, k, g);
     }
@@ -349,9 +352,10 @@ static double elastic_free(
     return waited;
 }
 
-static void elastic_whole(
+static double elastic_whole(
     struct worker *w, struct shared *s, struct staging *g, float alpha, struct vec x) {
     shared_lock(w, s);
+    double met = shared_version(s);
     for (int k = 0; k < s->chunks; k++) {
         elastic_chunk(w, s, k, k, g, alpha, x);
         s->chunk[k].version++;
@@ -359,25 +363,24 @@ static void elastic_whole(
     if (g) end_staging(w, g, s->joined[w->rank].chunk[s->chunks - 1]);
     w->seat->ledger.bytes += 2.0 * (double)(x.n * sizeof *x.at);
     shared_unlock(w, s);
+    return met;
 }
 
-void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
+double shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x) {
     struct ledger *l = &w->seat->ledger;
     int staged = team_center(s->team) == CENTER_STAGED;
     struct staging *g = staged ? s->joined[w->rank].staging : NULL;
     ASSERT(x.n == s->v.n);
-    if (team_locks_whole(s->team)) {
-        elastic_whole(w, s, g, alpha, x);
-    } else {
-        come_near(w, s);
-        double start = clock_seconds();
-        pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
-        double waited = elastic_free(w, s, g, alpha, x, 1);
-        pulse_end();
-        l->lock_wait += waited;
-        l->exchange += clock_seconds() - start - waited;
-        l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
-    }
+    if (team_locks_whole(s->team)) return elastic_whole(w, s, g, alpha, x);
+    come_near(w, s);
+    double start = clock_seconds(), versions;
+    pulse_begin_with(DOING_EXCHANGE, s->name, NULL);
+    double waited = elastic_free(w, s, g, alpha, x, 1, &versions);
+    pulse_end();
+    l->lock_wait += waited;
+    l->exchange += clock_seconds() - start - waited;
+    l->bytes += 2.0 * (double)(x.n * sizeof *x.at);
+    return versions / s->chunks;
 }
 
 /* ---- which way is faster ---------------------------------------------------------------------- */
@@ -386,9 +389,9 @@ enum { PASSES = 3 };
 
 static enum status measure_one(struct worker *w, struct shared *s, int way, double *seconds) {
     struct staging *g = way == CENTER_STAGED ? s->joined[w->rank].staging : NULL;
-    double start = 0;
+    double start = 0, versions;
     for (int i = 0; i <= PASSES; i++) {
-        (void)elastic_free(w, s, g, 0, w->x, 0);
+        (void)elastic_free(w, s, g, 0, w->x, 0, &versions);
         if (i > 0 && i < PASSES) continue;
         TRY(stream_sync(w->q));
         if (i == 0) start = clock_seconds(); /* the first pass finds nothing warm */

@@ -81,10 +81,24 @@ static enum status get_fields(
 }
 
 /* A worker's numbers; counts are exact up to 2^53. */
-enum { ROUND, STEPS, SAMPLES, DRAWS, DRAWN, FIRST_LOSS, EXCHANGE, WAIT, DATA, BYTES, NUMBERS };
+enum {
+    ROUND,
+    STEPS,
+    SAMPLES,
+    DRAWS,
+    DRAWN,
+    FIRST_LOSS,
+    EXCHANGE,
+    WAIT,
+    DATA,
+    BYTES,
+    LOSS_SUM,
+    LOSSES,
+    NUMBERS
+};
 
 static const char *const number_names[NUMBERS] = {"round", "steps", "samples", "draws", "drawn",
-    "first_loss", "exchange", "wait", "data", "bytes"};
+    "first_loss", "exchange", "wait", "data", "bytes", "loss_sum", "losses"};
 
 static const struct field run_fields[] = {
     {"samples", FIELD_DOUBLE, offsetof(struct run, samples)},
@@ -100,6 +114,34 @@ static const struct field run_fields[] = {
     {0},
 };
 
+static const struct field staleness_fields[] = {
+    {"counted", FIELD_DOUBLE, offsetof(struct staleness, counted)},
+    {"sum", FIELD_DOUBLE, offsetof(struct staleness, sum)},
+    {"most", FIELD_DOUBLE, offsetof(struct staleness, most)},
+    {0},
+};
+
+static void put_staleness(FILE *f, int rank, const struct staleness *s) {
+    char whose[NAME], bin[NAME];
+    snprintf(whose, sizeof whose, "worker%d.staleness.", rank);
+    put_fields(f, whose, staleness_fields, s);
+    for (int i = 0; i < STALENESS_BINS; i++) {
+        snprintf(bin, sizeof bin, "bin%d", i);
+        put(f, whose, bin, s->bin[i]);
+    }
+}
+
+static enum status get_staleness(const struct run *run, int rank, struct staleness *s) {
+    char whose[NAME], bin[NAME];
+    snprintf(whose, sizeof whose, "worker%d.staleness.", rank);
+    TRY(get_fields(run, whose, staleness_fields, s));
+    for (int i = 0; i < STALENESS_BINS; i++) {
+        snprintf(bin, sizeof bin, "bin%d", i);
+        TRY(get(run, whose, bin, &s->bin[i]));
+    }
+    return STATUS_OK;
+}
+
 static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
     const struct seat *s = &c->seat;
     const double numbers[NUMBERS] = {
@@ -113,10 +155,13 @@ static void put_worker(FILE *f, const struct run *run, const struct crew *c) {
         [WAIT] = c->spent.lock_wait + c->waited - c->excluded_wait,
         [DATA] = c->spent.data,
         [BYTES] = c->spent.bytes,
+        [LOSS_SUM] = s->learner->loss_sum,
+        [LOSSES] = s->learner->losses,
     };
     char whose[NAME];
     snprintf(whose, sizeof whose, "worker%d.", s->w.rank);
     for (int i = 0; i < NUMBERS; i++) put(f, whose, number_names[i], numbers[i]);
+    put_staleness(f, s->w.rank, &s->staleness);
     snprintf(whose, sizeof whose, "worker%d.mine.", s->w.rank);
     put_fields(f, whose, run->strategy->ops->local_fields, s->w.mine);
 }
@@ -353,6 +398,7 @@ static enum status restore_numbers(struct run *run, struct crew *c) {
     char whose[NAME];
     snprintf(whose, sizeof whose, "worker%d.", s->w.rank);
     for (int i = 0; i < NUMBERS; i++) TRY(get(run, whose, number_names[i], &n[i]));
+    TRY(get_staleness(run, s->w.rank, &s->staleness));
     snprintf(whose, sizeof whose, "worker%d.mine.", s->w.rank);
     TRY(get_fields(run, whose, run->strategy->ops->local_fields, s->w.mine));
     s->w.round = (long)n[ROUND];
@@ -362,6 +408,8 @@ static enum status restore_numbers(struct run *run, struct crew *c) {
     c->first_loss = n[FIRST_LOSS];
     s->ledger = (struct ledger){.exchange = n[EXCHANGE], .lock_wait = n[WAIT], .bytes = n[BYTES]};
     s->learner->waited = n[DATA];
+    s->learner->loss_sum = n[LOSS_SUM];
+    s->learner->losses = n[LOSSES];
     team_restore_rounds(run->team, s->w.rank, s->w.round);
     return STATUS_OK;
 }

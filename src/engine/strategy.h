@@ -30,6 +30,15 @@ struct field {
     size_t at; /* offsetof the field */
 };
 
+/* What is known before it trains, were each gradient that of h x^2 / 2 and each step plain descent
+ * at the rate eta: numbers made of numbers. */
+struct forecast {
+    double step;         /* that of plain descent which it acts like: 2 / h is too long for that */
+    const char *name;    /* what has a bound of its own, "alpha"; NULL: nothing is known to */
+    double value, bound; /* what it is, and above what it diverges */
+    const char *formula; /* of the bound, "2 / (workers tau h)" */
+};
+
 struct strategy_ops {
     const char *name;             /* "easgd": the file, the option group, the value of `strategy` */
     const char *summary;          /* one line for the list */
@@ -57,6 +66,10 @@ struct strategy_ops {
 
     /* Main thread, after open: what it made of its settings, in one line, for the log. */
     void (*describe)(const struct strategy *s, const struct team *team, char *text, size_t n);
+
+    /* Of p workers. Any thread, any time after the options were read. When absent it acts like
+     * plain descent at the rate eta. */
+    struct forecast (*forecast)(const struct strategy *s, double eta, int p, double h);
 
     /* Once for each worker, on its thread: claim vectors, fill w->mine. */
     enum status (*join)(struct strategy *s, struct worker *w);

@@ -37,7 +37,7 @@ struct worker {
     long steps;        /* gradient steps taken */
     struct stream *q;  /* everything below is ordered on it */
     struct vec x;      /* parameters, every layer, one contiguous block */
-    struct vec g;      /* gradient, same layout */
+    struct vec g;      /* gradient, same layout; a round leaves nothing there for the next */
     struct vec b;      /* buffers that are no parameters; n = 0 where a model has none */
     void *mine;        /* the strategy's own state for this worker */
     struct seat *seat; /* the engine's own */
@@ -67,9 +67,14 @@ enum vec_kind { STATE, SCRATCH };
 enum status worker_vec(
     struct worker *w, const char *name, struct vec *v, size_t n, enum vec_kind kind);
 
-/* A number worth a column in the run's metrics, such as a distance or a mass; the last one counts,
- * averaged over the workers. At most 8 names, literals. */
-void worker_note(struct worker *w, const char *name, double value);
+/* A number worth a column in the run's metrics, such as a period or a mass; the last one counts, and
+ * the column has the workers' mean, sum or least. At most 8 names, literals. */
+enum over_workers { OVER_MEAN, OVER_SUM, OVER_LEAST };
+void worker_note(struct worker *w, const char *name, double value, enum over_workers over);
+
+/* How stale what w brings, or applies, is: how often others came between. The metrics have all that
+ * was counted ever, as a histogram. */
+void worker_staleness(struct worker *w, double value);
 
 /* Uniform in 0 .. below-1, and true with probability p. team_draw depends only on (seed, round,
  * salt): all workers draw alike and need not tell one another. */
@@ -100,6 +105,10 @@ void team_momentum(struct worker *w, enum momentum how, int first, int count);
 /* The sum of one number over the workers, in rank order; waits for it. */
 double team_sum1(struct worker *w, double a);
 
+/* The training losses, means over a batch, of all gradients so far: their sum over all workers, the
+ * same bits on all, and how many they are. Waits for the device. */
+double team_losses(struct worker *w, double *count);
+
 /* ---- shared vectors: any worker, any time --------------------------------------------------- */
 
 /* A vector with a home, a lock and a mass. The lock orders the hosts; letting go records an event
@@ -125,8 +134,8 @@ double *shared_mass(struct shared *s);
 
 /* x <- x - d, s <- s + d with d = alpha (x - s), in one pass over both; takes the lock itself.
  * In free order the vector is taken chunk by chunk, each worker beginning at another: s + sum x is
- * conserved, but x has met chunks of s at different moments. */
-void shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x);
+ * conserved, but x has met chunks of s at different moments. Returns s's version as x met it. */
+double shared_elastic(struct worker *w, struct shared *s, float alpha, struct vec x);
 
 /* How often any worker changed it, counted by the chunk: the mean over chunks. Any time; between
  * lock and unlock it stands still. */

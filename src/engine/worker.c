@@ -1,4 +1,5 @@
 /* worker.c -- what a worker does by itself: gradient, step, claims, notes, draws. */
+#include <math.h>
 #include <string.h>
 
 #include "base/pulse.h"
@@ -89,6 +90,15 @@ static void step_ends(struct seat *s) {
     team_spend(w->team, w->rank, 0, emulation_freeze(s->emulation, w->rank, w->steps));
 }
 
+enum status seat_read_losses(struct seat *s) {
+    double loss, samples = s->samples - s->samples_read;
+    TRY(s->learner->task->ops->loss(s->learner, &loss));
+    s->samples_read = s->samples;
+    if (samples > 0) s->read += loss * samples;
+    s->read_of += samples;
+    return STATUS_OK;
+}
+
 /* ---- local work -------------------------------------------------------------------------------- */
 
 struct range worker_grad(struct worker *w) {
@@ -141,13 +151,20 @@ enum status worker_vec(
     return STATUS_OK;
 }
 
-void worker_note(struct worker *w, const char *name, double value) {
+void worker_note(struct worker *w, const char *name, double value, enum over_workers over) {
     struct seat *s = w->seat;
     int i = 0;
     while (i < s->notes && strcmp(s->note[i].name, name) != 0) i++;
     ASSERT(i < SEAT_NOTES);
     if (i == s->notes) s->notes++;
     s->note[i] = (struct note){name, value};
+    s->over[i] = over;
+}
+
+/* Versions are means over chunks: a difference that is whole but for rounding is whole. */
+void worker_staleness(struct worker *w, double value) {
+    double whole = rint(value);
+    staleness_add(&w->seat->staleness, fabs(value - whole) < 1e-6 ? whole : value);
 }
 
 uint32_t worker_draw(struct worker *w, uint32_t below) {

@@ -7,6 +7,7 @@ const struct kernels kernels_cuda = {
     .diff = cuda_diff,
     .elastic = cuda_elastic,
     .sum = cuda_sum,
+    .distance = cuda_distance,
     .sgd = cuda_sgd,
     .momentum = cuda_momentum,
     .look_ahead = cuda_look_ahead,

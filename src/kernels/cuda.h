@@ -18,6 +18,7 @@ void cuda_elastic(struct stream *q, float *x, float *c, float alpha, size_t n);
 /* The same on at most so many blocks of threads. */
 void cuda_elastic_by(struct stream *q, float *x, float *c, float alpha, size_t n, unsigned blocks);
 void cuda_sum(struct stream *q, float *const *v, int count, float scale, size_t n);
+void cuda_distance(struct stream *q, float *out, const float *x, const float *y, size_t n);
 
 void cuda_sgd(struct stream *q, float *x, const float *g, const struct step *step, size_t n);
 void cuda_momentum(struct stream *q, float *x, float *v, const float *g, float delta,

@@ -7,6 +7,7 @@ const struct kernels kernels_host = {
     .diff = host_diff,
     .elastic = host_elastic,
     .sum = host_sum,
+    .distance = host_distance,
     .sgd = host_sgd,
     .momentum = host_momentum,
     .look_ahead = host_look_ahead,

@@ -61,6 +61,7 @@ void host_mix(struct stream *q, float *y, float a, float b, const float *x, size
 void host_diff(struct stream *q, float *d, float a, const float *x, const float *y, size_t n);
 void host_elastic(struct stream *q, float *x, float *c, float alpha, size_t n);
 void host_sum(struct stream *q, float *const *v, int count, float scale, size_t n);
+void host_distance(struct stream *q, float *out, const float *x, const float *y, size_t n);
 
 void host_sgd(struct stream *q, float *x, const float *g, const struct step *step, size_t n);
 void host_momentum(struct stream *q, float *x, float *v, const float *g, float delta,

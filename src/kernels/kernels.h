@@ -66,6 +66,10 @@ struct kernels {
      * v is an array of `count` <= 64 pointers in host memory. */
     void (*sum)(struct stream *q, float *const *v, int count, float scale, size_t n);
 
+    /* out[0] <- sum of (x - y)^2, added as doubles in an order that does not depend on q->threads;
+     * y NULL: of x^2. */
+    void (*distance)(struct stream *q, float *out, const float *x, const float *y, size_t n);
+
     /* ---- optimizers; step is in device memory ---- */
 
     /* x <- x - eta g */

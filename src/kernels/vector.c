@@ -1,4 +1,4 @@
-/* vector.c -- fill, mix, diff, elastic, sum. */
+/* vector.c -- fill, mix, diff, elastic, sum, distance. */
 #include "host.h"
 
 static void fill_share(size_t from, size_t to, float *y, float a) {
@@ -91,4 +91,16 @@ static void sum_share(size_t from, size_t to, float *const *v, int count, float 
 void host_sum(struct stream *q, float *const *v, int count, float scale, size_t n) {
     if (q->failed != STATUS_OK || count == 0 || (count == 1 && scale == 1)) return;
     SHARE(q, n, LINE, n * (size_t)count, sum_share, v, count, scale);
+}
+
+/* One thread does it: the sum must not depend on the team, and it is wanted at evaluations only. */
+void host_distance(struct stream *q, float *out, const float *x, const float *y, size_t n) {
+    if (q->failed != STATUS_OK) return;
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)(y ? x[i] - y[i] : x[i]);
+        sum += d * d;
+    }
+    out[0] = (float)sum;
 }

@@ -4,7 +4,7 @@
  * one T, where the addresses allow that; each float's arithmetic is the same either way.
  */
 #include "kernels/cuda.h"
-#include "kernels/cuda_stream.cuh"
+#include "kernels/cuda_reduce.cuh"
 
 static __device__ inline float4 operator+(float4 a, float4 b) {
     return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
@@ -151,4 +151,19 @@ void cuda_sum(struct stream *q, float *const *v, int count, float scale, size_t 
     if (rest) {
         LAUNCH(sum_kernel<float>, q, blocks_for(rest), THREADS, 0, all, count, scale, m, rest);
     }
+}
+
+static __global__ void distance_kernel(
+    float *out, double *part, const float *x, const float *y, size_t n) {
+    double sum = 0;
+    FOR_EACH (i, n) {
+        double d = (double)(y ? x[i] - y[i] : x[i]);
+        sum += d * d;
+    }
+    part_leave(out, part, 1, sum);
+}
+
+void cuda_distance(struct stream *q, float *out, const float *x, const float *y, size_t n) {
+    LAUNCH(distance_kernel, q, parts_for(n), THREADS, 0, out, parts_of(q), x, y, n);
+    cuda_parts_sum(q, out, parts_for(n));
 }

@@ -50,10 +50,13 @@ static enum status adpsgd_join(struct strategy *base, struct worker *w) {
     return worker_vec(w, "step", &l->step, w->x.n, SCRATCH);
 }
 
-static void read_own(const struct adpsgd *s, struct worker *w, struct vec into) {
+/* Returns the version of what is read. */
+static double read_own(const struct adpsgd *s, struct worker *w) {
     shared_lock(w, s->x[w->rank]);
-    shared_read(w, s->x[w->rank], into);
+    shared_read(w, s->x[w->rank], w->x);
+    double version = shared_version(s->x[w->rank]);
     shared_unlock(w, s->x[w->rank]);
+    return version;
 }
 
 static int draw_neighbor(const struct adpsgd *s, struct worker *w) {
@@ -69,12 +72,13 @@ static void choosing_round(const struct adpsgd *s, struct worker *w) {
 
 static void chosen_round(const struct adpsgd *s, struct worker *w) {
     struct local *l = w->mine;
-    read_own(s, w, w->x);
+    double version = read_own(s, w);
     vec_copy(w->q, l->step, w->x);
     worker_grad(w);
     worker_step(w);
     vec_diff(w->q, l->step, 1, w->x, l->step);
     shared_lock(w, s->x[w->rank]);
+    worker_staleness(w, shared_version(s->x[w->rank]) - version);
     shared_mix(w, s->x[w->rank], 1, 1, l->step);
     shared_unlock(w, s->x[w->rank]);
 }
@@ -89,13 +93,11 @@ static enum status adpsgd_round(struct strategy *base, struct worker *w) {
     return STATUS_OK;
 }
 
+/* An even rank's own copy is what it read last, which its next round would read anew anyway. */
 static struct vec adpsgd_answer(struct strategy *base, struct worker *w) {
     struct local *l = w->mine;
-    if (is_chosen(w)) {
-        read_own((const struct adpsgd *)base, w, l->step);
-    } else {
-        vec_copy(w->q, l->step, w->x);
-    }
+    if (is_chosen(w)) (void)read_own((const struct adpsgd *)base, w);
+    vec_copy(w->q, l->step, w->x);
     team_mean(w, l->step);
     return l->step;
 }
@@ -113,7 +115,8 @@ const struct strategy_ops strategy_adpsgd = {
     .source = "Lian, Zhang, Zhang, Liu, ICML 2018, arXiv:1710.06952",
     .help = "At each step of an odd rank, it and an even one both become the mean of the two, and\n"
             "nobody waits but for the lock. schedule.rate is that of a single worker. The mean of\n"
-            "the replicas is judged.\n"
+            "the replicas is judged. Columns staleness, staleness_most and staleness_histogram:\n"
+            "how often others averaged with an even rank from its gradient's point to its step.\n"
             "Moves twice the parameters a step of an odd rank, and three times a step of an even\n"
             "one, whose own parameters stand where all reach them: one read, and one sum.",
     .size = sizeof(struct adpsgd),

@@ -31,11 +31,9 @@ struct downpour {
 };
 
 struct local {
-    struct vec pulled;  /* c as this worker pulled it; at a push v_i */
-    struct vec judged;  /* scratch */
-    double version;     /* of c when it was pulled */
-    double pushes, sum; /* how many, and how stale they were together */
-    double most;        /* the stalest */
+    struct vec pulled; /* c as this worker pulled it; at a push v_i */
+    struct vec judged; /* scratch */
+    double version;    /* of c when it was pulled */
 };
 
 /* What all have, behind what only mvadownpour has. */
@@ -51,9 +49,6 @@ static const struct option options[] = {
 
 static const struct field local_fields[] = {
     {"version", FIELD_DOUBLE, offsetof(struct local, version)},
-    {"pushes", FIELD_DOUBLE, offsetof(struct local, pushes)},
-    {"sum", FIELD_DOUBLE, offsetof(struct local, sum)},
-    {"most", FIELD_DOUBLE, offsetof(struct local, most)},
     {0},
 };
 
@@ -66,6 +61,21 @@ static enum status adownpour_open(struct strategy *base, struct team *team, stru
     return shared_open(&((struct downpour *)base)->average, team, "average", HOME_HOST, x0);
 }
 
+/* The p workers' moves of tau steps each are added up, from one point; so the bound, which lock step
+ * has to about a third. One worker is plain descent, and two in lock step bear far more. Divided by
+ * their staleness, about p - 1, moves are not added up. */
+static struct forecast downpour_forecast(const struct strategy *base, double eta, int p, double h) {
+    const struct downpour *s = (const struct downpour *)base;
+    if (s->scale == SCALE_STALENESS) return (struct forecast){.step = eta * s->tau};
+    return (struct forecast){
+        .step = eta * p * s->tau,
+        .name = p > 2 || s->tau == 1 ? "the rate" : NULL,
+        .value = eta,
+        .bound = 2 / (p * s->tau * h),
+        .formula = "about 2 / (workers tau h)",
+    };
+}
+
 static enum status downpour_join(struct strategy *base, struct worker *w) {
     (void)base;
     struct local *l = w->mine;
@@ -73,24 +83,13 @@ static enum status downpour_join(struct strategy *base, struct worker *w) {
     return worker_vec(w, "judged", &l->judged, w->x.n, SCRATCH);
 }
 
-/* How many others pushed since this worker pulled; holds c. */
-static double count_staleness(const struct downpour *s, struct worker *w) {
-    struct local *l = w->mine;
-    double staleness = shared_version(s->center) - l->version;
-    l->pushes++;
-    l->sum += staleness;
-    if (staleness > l->most) l->most = staleness;
-    worker_note(w, "staleness", l->sum / l->pushes);
-    worker_note(w, "staleness_most", l->most);
-    return staleness;
-}
-
 static void push_and_pull(const struct downpour *s, struct worker *w) {
     struct local *l = w->mine;
     vec_diff(w->q, l->pulled, 1, w->x, l->pulled);
     shared_lock(w, s->center);
     if (w->steps > 0) {
-        double staleness = count_staleness(s, w);
+        double staleness = shared_version(s->center) - l->version; /* pushes by others */
+        worker_staleness(w, staleness);
         float weight = s->scale == SCALE_STALENESS ? (float)(1 / (1 + staleness)) : 1;
         shared_mix(w, s->center, 1, weight, l->pulled);
     }
@@ -147,9 +146,11 @@ const struct strategy_ops strategy_downpour = {
     .help =
         "Every tau steps a worker adds to the center what it moved by since the last time, and\n"
         "goes on from there. The center is judged and saved. Steps are added, not averaged:\n"
-        "schedule.rate has to fall with workers x tau, to about that of one worker over it.\n"
-        "scale=staleness divides what is old already when it comes. Metrics have the column\n"
-        "staleness: pushes by others between a worker's pull and its push, mean over pushes.\n"
+        "schedule.rate has to fall with workers x tau, to about that of one worker over it: the\n"
+        "log warns above 2 / (workers tau h), h being run.curvature, and metrics have\n"
+        "effective_step, rate x workers x tau. scale=staleness divides what is old already\n"
+        "when it comes. Columns staleness, staleness_most and staleness_histogram: pushes by\n"
+        "others between a worker's pull and its push.\n"
         "Moves three times the parameters a push and worker: the center is read and written,\n"
         "and read.",
     .size = sizeof(struct downpour),
@@ -158,6 +159,7 @@ const struct strategy_ops strategy_downpour = {
     .local_fields = local_fields,
     .round = downpour_round,
     .open = downpour_open,
+    .forecast = downpour_forecast,
     .join = downpour_join,
     .answer = downpour_answer,
     .close = downpour_close,
@@ -176,6 +178,7 @@ const struct strategy_ops strategy_adownpour = {
     .local_fields = local_fields,
     .round = downpour_round,
     .open = adownpour_open,
+    .forecast = downpour_forecast,
     .join = downpour_join,
     .answer = downpour_answer,
     .close = downpour_close,
@@ -195,6 +198,7 @@ const struct strategy_ops strategy_mvadownpour = {
     .local_fields = local_fields,
     .round = downpour_round,
     .open = adownpour_open,
+    .forecast = downpour_forecast,
     .join = downpour_join,
     .answer = downpour_answer,
     .close = downpour_close,

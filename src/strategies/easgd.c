@@ -16,6 +16,7 @@
  * Not the paper's: when=after pulls when the last of tau steps is done, at the x_i that it led to.
  * That is another map, stable for somewhat larger alpha.
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "engine/strategy.h"
@@ -35,6 +36,7 @@ struct easgd {
 struct local {
     struct vec c;    /* sync: c, the same bits on all; async: c as it was when last judged */
     struct vec pull; /* sync: alpha (x_i - c) */
+    double version;  /* async: of c when this worker had pulled last */
 };
 
 static const struct option options[] = {
@@ -46,6 +48,11 @@ static const struct option options[] = {
     {"when", OPTION_CHOICE, offsetof(struct easgd, when), BEFORE, BEFORE, AFTER,
         "before|after: pull before the step that the gradient is for, as the paper does, or after",
         NULL},
+    {0},
+};
+
+static const struct field local_fields[] = {
+    {"version", FIELD_DOUBLE, offsetof(struct local, version)},
     {0},
 };
 
@@ -63,19 +70,62 @@ static void easgd_describe(
         (double)s->beta, team_size(team), team_size(team) == 1 ? "" : "s");
 }
 
+/* Where h x^2 / 2 is descended, a period is linear in a worker's x (sync: the workers' mean) and c.
+ * With q = (1 - eta h)^tau, and k = q / (1 - eta h), or q for when=after, its matrix has
+ *
+ *     trace q - k alpha + 1 - r alpha     determinant q (1 - r alpha) - k alpha
+ *
+ * where r = 1 for async, workers for sync, and shrinks both while |determinant| < 1 and
+ * |trace| < 1 + determinant; sync has x_i less the mean besides, which shrinks by q - k alpha. Each
+ * of these is `side[0] alpha < side[1]` or always true. With tau = 1 and when=before it is section
+ * 3.1's bound for async, alpha <= (4 - 2 eta h) / (4 - eta h), and for sync
+ * (2 - eta h) (2 - beta) > 2 beta / p. */
+static double largest_alpha(const struct easgd *s, double eh, int p) {
+    double q = pow(1 - eh, s->tau), k = s->when == BEFORE ? pow(1 - eh, s->tau - 1) : q;
+    double r = s->mode == SYNC ? p : 1, least = INFINITY;
+    const double side[][2] = {
+        {r * (1 + q) + 2 * k, 2 * (1 + q)},
+        {r * q + k, 1 + q},
+        {-r * q - k, 1 - q},
+        {k, 1 + q},
+        {-k, 1 - q},
+    };
+    int sides = s->mode == SYNC && p > 1 ? 5 : 3;
+    for (int i = 0; i < sides; i++) {
+        if (side[i][0] > 0) least = fmin(least, side[i][1] / side[i][0]);
+    }
+    return least;
+}
+
+/* A spring adds nothing to a step: x_i goes as far as it would alone. */
+static struct forecast easgd_forecast(const struct strategy *base, double eta, int p, double h) {
+    const struct easgd *s = (const struct easgd *)base;
+    int is_papers = s->tau == 1 && s->mode == ASYNC && s->when == BEFORE;
+    return (struct forecast){
+        .step = eta,
+        .name = eta * h < 2 ? "alpha" : NULL, /* else no spring helps */
+        .value = (double)s->beta / p,
+        .bound = largest_alpha(s, eta * h, p),
+        .formula = is_papers ? "(4 - 2 eta h) / (4 - eta h)"
+                             : "what mode, when and tau bear (`huddle help easgd`)",
+    };
+}
+
 static enum status easgd_join(struct strategy *base, struct worker *w) {
     struct easgd *s = (struct easgd *)base;
     struct local *l = w->mine;
     TRY(worker_vec(w, "center", &l->c, w->x.n, s->mode == SYNC ? STATE : SCRATCH));
     vec_copy(w->q, l->c, w->x);
-    worker_note(w, "alpha", (double)s->alpha);
+    worker_note(w, "alpha", (double)s->alpha, OVER_MEAN);
     return s->mode == SYNC ? worker_vec(w, "pull", &l->pull, w->x.n, SCRATCH) : STATUS_OK;
 }
 
 static void pull(const struct easgd *s, struct worker *w) {
     struct local *l = w->mine;
     if (s->mode == ASYNC) {
-        shared_elastic(w, s->center, s->alpha, w->x);
+        double met = shared_elastic(w, s->center, s->alpha, w->x);
+        worker_staleness(w, met - l->version); /* pulls by others */
+        l->version = met + 1;
     } else {
         vec_diff(w->q, l->pull, s->alpha, w->x, l->c);
         vec_mix(w->q, w->x, 1, -1, l->pull);
@@ -117,13 +167,21 @@ const struct strategy_ops strategy_easgd = {
             "pulls a worker and the center towards each other. The center is judged and saved.\n"
             "With optimizer.kind=nesterov it is the paper's EAMSGD. schedule.rate is that of a\n"
             "single worker: it does not grow with the workers. beta = 0 cuts the spring. The log\n"
-            "and the metrics say what alpha is.\n"
+            "and the metrics say what alpha is; with mode=async the columns staleness,\n"
+            "staleness_most and staleness_histogram how often others pulled between two pulls of\n"
+            "a worker. The log warns where alpha is too strong for the rate eta and the curvature\n"
+            "h of run.curvature. With q = (1 - eta h)^tau, and k = q / (1 - eta h) for\n"
+            "when=before, q for when=after, that is: async above 2 (1 + q) / (1 + q + 2 k), which\n"
+            "for tau = 1, when=before is (4 - 2 eta h) / (4 - eta h); sync where\n"
+            "(1 + q) (2 - beta) < 2 k alpha; for eta h > 1 there may be less.\n"
             "Moves twice the parameters a pull and worker: the center is read and written.",
     .size = sizeof(struct easgd),
     .local_size = sizeof(struct local),
     .options = options,
+    .local_fields = local_fields,
     .open = easgd_open,
     .describe = easgd_describe,
+    .forecast = easgd_forecast,
     .join = easgd_join,
     .round = easgd_round,
     .answer = easgd_answer,

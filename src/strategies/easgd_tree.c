@@ -36,6 +36,7 @@ struct local {
     int group;
     struct vec c;    /* scratch: the root that is judged; c_k before the root pulls */
     struct vec move; /* scratch, first workers only: what the root moves c_k by */
+    double version;  /* of c_k when this worker had moved it last */
 };
 
 static const struct option options[] = {
@@ -47,6 +48,11 @@ static const struct option options[] = {
         "strength of all springs that hang from one center, and of one more", NULL},
     {"groups", OPTION_INT, offsetof(struct easgd_tree, groups), 0, 0, GROUPS_MOST,
         "of neighboring ranks; 0: one a device or, on one device, one a NUMA node", NULL},
+    {0},
+};
+
+static const struct field local_fields[] = {
+    {"version", FIELD_DOUBLE, offsetof(struct local, version)},
     {0},
 };
 
@@ -108,9 +114,13 @@ static enum status easgd_tree_join(struct strategy *base, struct worker *w) {
     return worker_vec(w, "move", &l->move, w->x.n, SCRATCH);
 }
 
+/* What others changed c_k by meanwhile is counted, the root among them. */
 static void pull_worker(const struct easgd_tree *s, struct worker *w) {
-    int k = ((struct local *)w->mine)->group;
-    shared_elastic(w, s->center[k], group_alpha(s, k), w->x);
+    struct local *l = w->mine;
+    int k = l->group;
+    double met = shared_elastic(w, s->center[k], group_alpha(s, k), w->x);
+    worker_staleness(w, met - l->version);
+    l->version = met + 1;
 }
 
 /* Others may pull c_k while its copy meets the root, so it is given the move, not the copy. */
@@ -126,6 +136,7 @@ static void pull_group(const struct easgd_tree *s, struct worker *w) {
     shared_lock(w, center);
     shared_mix(w, center, 1, 1, l->move);
     shared_unlock(w, center);
+    l->version++;
 }
 
 static enum status easgd_tree_round(struct strategy *base, struct worker *w) {
@@ -166,10 +177,13 @@ const struct strategy_ops strategy_easgd_tree = {
         "each group's center and the root, every tau_root steps. A spring's strength is beta\n"
         "over one more than hang from its upper end. The root is judged and saved. Groups are\n"
         "workers of one device or NUMA node; with groups=2 of neighboring ranks, two of them.\n"
+        "Columns staleness, staleness_most and staleness_histogram: how often others moved a\n"
+        "group's center between two pulls of a worker.\n"
         "Moves twice the parameters a pull and worker, and five times a pull at the root.",
     .size = sizeof(struct easgd_tree),
     .local_size = sizeof(struct local),
     .options = options,
+    .local_fields = local_fields,
     .round = easgd_tree_round,
     .open = easgd_tree_open,
     .describe = easgd_tree_describe,

@@ -159,7 +159,9 @@ static struct vec gossip_answer(struct strategy *base, struct worker *w) {
         vec_copy(w->q, l->taken, w->x);
     }
     team_mean(w, l->taken);
-    worker_note(w, "in_flight", came * w->size); /* a column is the workers' mean: so, all of it */
+    worker_note(w, "in_flight", came, OVER_SUM);
+    worker_note(w, "weight", all, OVER_SUM);
+    worker_note(w, "weight_least", l->weight, OVER_LEAST);
     return l->taken;
 }
 
@@ -177,8 +179,9 @@ const struct strategy_ops strategy_gossip = {
     .help =
         "After a step, with probability p, a worker sends a copy of its replica to the box of a\n"
         "peer, who mixes it in by weight before its next step. No center, no meeting, no\n"
-        "answer. schedule.rate is that of a single worker. The mean of the replicas is judged;\n"
-        "the column in_flight is the weight, of 1 in all, that lies in boxes.\n"
+        "answer. schedule.rate is that of a single worker. The mean of the replicas is judged.\n"
+        "Columns: weight, of all workers and boxes, which is 1; in_flight, the part of it that\n"
+        "lies in boxes; weight_least, of the worker that has least.\n"
         "Moves the parameters once a message, once more where one lies in the box already, and\n"
         "once to take in what is there.",
     .size = sizeof(struct gossip),

@@ -3,7 +3,9 @@
  * S. Stich: Local SGD converges fast and communicates little, ICLR 2019 (arXiv:1805.09767); post-local
  * and hierarchical: T. Lin, S. Stich, K. Patel, M. Jaggi: Don't use large mini-batches, use local
  * SGD, ICLR 2020 (arXiv:1808.07217); qsr: X. Gu, K. Lyu, S. Arora, J. Zhang, L. Huang: A quadratic
- * synchronization rule for distributed deep learning, ICLR 2024 (arXiv:2310.14423).
+ * synchronization rule for distributed deep learning, ICLR 2024 (arXiv:2310.14423); adacomm: J. Wang,
+ * G. Joshi: Adaptive communication strategies to achieve the best error-runtime trade-off in
+ * local-update SGD, MLSys 2019 (arXiv:1810.08313).
  *
  *     x_i <- optimizer(x_i, g_i(x_i))       H times
  *     x_i <- (1/p) sum_j x_j                after steps H, 2 H, ...
@@ -15,10 +17,15 @@
  *     warm-up       in epoch i = 1 .. P:  1;  max(1, floor(i H / P));  or 2^floor(i log2(H) / P)
  *     qsr           max(H, floor((qsr / eta)^2)), with the rate eta of the period's first step;
  *                   at most H_most, which is ours: rates that end at 0 would never let a period end
+ *     adacomm       from one interval of so many epochs to the next, with the training loss F_k:
+ *                   ceil(sqrt(F_k / F_0) H) or, where that is no shorter than it was,
+ *                   max(1, floor(gamma times what it was)) steps
  *
  * What the papers leave open: until the switch of post-local SGD parameters are averaged, as they
  * are after it, and everyone's even where there are groups. A rate that has dropped is one below
- * any before it. Warm-up counts the epochs of the run.
+ * any before it. Warm-up counts the epochs of the run. adacomm's paper has intervals of seconds, which
+ * no run has twice, and losses at a point: here F_k is the mean over the interval that ends, F_0 over
+ * the run's first period, both over all workers.
  */
 #include <math.h>
 
@@ -33,7 +40,7 @@ struct local_sgd {
     int post;
     float post_at;
     int warmup, warmup_epochs;
-    float qsr;
+    float qsr, adacomm, gamma;
     int groups, blocks;
     int momentum; /* enum momentum */
 };
@@ -41,6 +48,11 @@ struct local_sgd {
 struct local {
     float rate;  /* the highest at the start of a period so far */
     int dropped; /* it once was lower */
+
+    /* adacomm: H, 0 before the first period has ended; F_0; all losses, and how many, when the
+     * interval began; the epoch in which it ends */
+    int H;
+    double first, sum, count, end;
 };
 
 static const struct option options[] = {
@@ -56,6 +68,12 @@ static const struct option options[] = {
     {"qsr", OPTION_REAL, offsetof(struct local_sgd, qsr), 0, 0, 1e6,
         "steps from mean to mean grow as (qsr / rate)^2 where that is more than H; 0: they do not",
         NULL},
+    {"adacomm", OPTION_REAL, offsetof(struct local_sgd, adacomm), 0, 0, 1e9,
+        "epochs after which steps from mean to mean shrink as the root of the training loss does; "
+        "0: they do not",
+        NULL},
+    {"gamma", OPTION_REAL, offsetof(struct local_sgd, gamma), 0.5, 0, 1,
+        "adacomm: but at least by this factor", NULL},
     {"H_most", OPTION_INT, offsetof(struct local_sgd, H_most), 1000, 1, 1e6,
         "but to no more than this: a run ends, and is judged, between periods", NULL},
     {"groups", OPTION_INT, offsetof(struct local_sgd, groups), 1, 0, 1e6,
@@ -71,12 +89,21 @@ static const struct option options[] = {
 static const struct field local_fields[] = {
     {"rate", FIELD_FLOAT, offsetof(struct local, rate)},
     {"dropped", FIELD_INT, offsetof(struct local, dropped)},
+    {"H", FIELD_INT, offsetof(struct local, H)},
+    {"first", FIELD_DOUBLE, offsetof(struct local, first)},
+    {"sum", FIELD_DOUBLE, offsetof(struct local, sum)},
+    {"count", FIELD_DOUBLE, offsetof(struct local, count)},
+    {"end", FIELD_DOUBLE, offsetof(struct local, end)},
     {0},
 };
 
 static enum status local_sgd_open(struct strategy *base, struct team *team, struct vec x0) {
     const struct local_sgd *s = (const struct local_sgd *)base;
     (void)x0;
+    if (s->qsr > 0 && s->adacomm > 0) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.qsr and local_sgd.adacomm are two rules for one period: set one to 0");
+    }
     if (s->groups <= team_size(team)) return STATUS_OK;
     return fail(STATUS_BAD_CONFIG,
         "local_sgd.groups = %d: there are only %d workers to put into groups", s->groups,
@@ -105,9 +132,30 @@ static int warm(const struct local_sgd *s, int epoch, int H) {
 
 static int period(const struct local_sgd *s, const struct worker *w) {
     double long_enough = floor(pow((double)s->qsr / (double)worker_rate(w), 2));
-    int H = s->H, epoch = 1 + (int)fmin(team_epochs(w), s->warmup_epochs);
+    const struct local *l = w->mine;
+    int H = l->H > 0 ? l->H : s->H, epoch = 1 + (int)fmin(team_epochs(w), s->warmup_epochs);
     if (s->qsr > 0 && long_enough > H) H = (int)fmin(long_enough, fmax(s->H_most, H));
     return warm(s, epoch, H);
+}
+
+/* At the end of a period, alike on all: F_0, or the H of the next interval where this one ends. */
+static void adapt(const struct local_sgd *s, struct worker *w) {
+    struct local *l = w->mine;
+    double epochs = team_epochs(w), count;
+    if (l->H > 0 && epochs < l->end) return;
+    double sum = team_losses(w, &count), loss = (sum - l->sum) / (count - l->count);
+    if (l->H == 0) {
+        l->H = s->H;
+        l->first = loss;
+        l->end = (double)s->adacomm;
+        if (epochs < l->end) return;
+    }
+    double H = ceil(sqrt(loss / l->first) * s->H);
+    if (!(H < l->H)) H = floor((double)s->gamma * l->H);
+    l->H = (int)fmax(1, H);
+    l->sum = sum;
+    l->count = count;
+    l->end = (double)s->adacomm * (floor(epochs / (double)s->adacomm) + 1);
 }
 
 static int group_of(const struct local_sgd *s, const struct worker *w, int rank) {
@@ -129,7 +177,8 @@ static enum status local_sgd_round(struct strategy *base, struct worker *w) {
         team_mean_of(w, w->x, first, end - first);
         team_momentum(w, (enum momentum)s->momentum, first, end - first);
     }
-    worker_note(w, "period", H);
+    if (s->adacomm > 0) adapt(s, w);
+    worker_note(w, "period", H, OVER_MEAN);
     return STATUS_OK;
 }
 
@@ -137,18 +186,23 @@ extern const struct strategy_ops strategy_local_sgd;
 
 const struct strategy_ops strategy_local_sgd = {
     .name = "local_sgd",
-    .summary = "local SGD: H steps alone, then the mean; post-local, hierarchical, growing periods",
+    .summary =
+        "local SGD: H steps alone, then the mean; post-local, hierarchical, adaptive periods",
     .source = "Stich, ICLR 2019, arXiv:1805.09767; Lin, Stich, Patel, Jaggi, ICLR 2020,\n"
-              "arXiv:1808.07217; qsr: Gu and others, ICLR 2024, arXiv:2310.14423",
-    .help = "Workers take H steps alone and then all go on from the mean of their replicas. With\n"
-            "H = 1 and optimizer.kind sgd, momentum or nesterov it is synchronous SGD, so\n"
-            "schedule.rate grows with the workers as it does there; it does not change with H.\n"
-            "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
-            "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
-            "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
-            "and its steps are longer until they are back.\n"
-            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
-            "momentum=average as much again for each vector of the optimizer.",
+              "arXiv:1808.07217; qsr: Gu and others, ICLR 2024, arXiv:2310.14423; adacomm: Wang,\n"
+              "Joshi, MLSys 2019, arXiv:1810.08313",
+    .help =
+        "Workers take H steps alone and then all go on from the mean of their replicas. With\n"
+        "H = 1 and optimizer.kind sgd, momentum or nesterov it is synchronous SGD, so\n"
+        "schedule.rate grows with the workers as it does there; it does not change with H.\n"
+        "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
+        "adacomm=5: begin with a large H; every 5 epochs it shrinks as the root of the training\n"
+        "loss has, or by gamma where that is less. The column period says what H is.\n"
+        "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
+        "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
+        "and its steps are longer until they are back.\n"
+        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
+        "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct local_sgd),
     .local_size = sizeof(struct local),
     .options = options,

@@ -29,10 +29,9 @@ struct mdownpour {
 };
 
 struct local {
-    struct vec pulled;        /* c as this worker took it; then the move */
-    struct vec ahead;         /* scratch: v as this worker left it; the center that is judged */
-    double version;           /* of c when it was taken */
-    double pushes, sum, most; /* how many, how stale together, and the stalest */
+    struct vec pulled; /* c as this worker took it; then the move */
+    struct vec ahead;  /* scratch: v as this worker left it; the center that is judged */
+    double version;    /* of c when it was taken */
 };
 
 static const struct option options[] = {
@@ -43,9 +42,6 @@ static const struct option options[] = {
 
 static const struct field local_fields[] = {
     {"version", FIELD_DOUBLE, offsetof(struct local, version)},
-    {"pushes", FIELD_DOUBLE, offsetof(struct local, pushes)},
-    {"sum", FIELD_DOUBLE, offsetof(struct local, sum)},
-    {"most", FIELD_DOUBLE, offsetof(struct local, most)},
     {0},
 };
 
@@ -57,6 +53,20 @@ static enum status mdownpour_open(struct strategy *base, struct team *team, stru
     enum status end = shared_open(&s->velocity, team, "velocity", HOME_HOST, zeros);
     free(zeros.at);
     return end;
+}
+
+/* Gradients of p workers are added up, and momentum adds them up again. Without it this is DOWNPOUR,
+ * whose bound is known. */
+static struct forecast mdownpour_forecast(
+    const struct strategy *base, double eta, int p, double h) {
+    const struct mdownpour *s = (const struct mdownpour *)base;
+    return (struct forecast){
+        .step = eta * p / (1 - (double)s->momentum),
+        .name = p > 1 && s->momentum == 0 ? "the rate" : NULL,
+        .value = eta,
+        .bound = 2 / (p * h),
+        .formula = "2 / (workers h)",
+    };
 }
 
 static enum status mdownpour_join(struct strategy *base, struct worker *w) {
@@ -77,24 +87,13 @@ static void push_velocity(const struct mdownpour *s, struct worker *w) {
     vec_mix(w->q, l->pulled, 1, s->momentum, l->ahead);
 }
 
-/* How many others moved c since this worker took it; holds c. */
-static void count_staleness(const struct mdownpour *s, struct worker *w) {
-    struct local *l = w->mine;
-    double staleness = shared_version(s->center) - l->version;
-    l->pushes++;
-    l->sum += staleness;
-    if (staleness > l->most) l->most = staleness;
-    worker_note(w, "staleness", l->sum / l->pushes);
-    worker_note(w, "staleness_most", l->most);
-}
-
 static enum status mdownpour_round(struct strategy *base, struct worker *w) {
     const struct mdownpour *s = (const struct mdownpour *)base;
     struct local *l = w->mine;
     int pushes = w->steps > 0; /* else there was no gradient yet */
     if (pushes) push_velocity(s, w);
     shared_lock(w, s->center);
-    if (pushes) count_staleness(s, w);
+    if (pushes) worker_staleness(w, shared_version(s->center) - l->version);
     if (pushes) shared_mix(w, s->center, 1, 1, l->pulled);
     shared_read(w, s->center, w->x);
     l->version = shared_version(s->center);
@@ -129,8 +128,8 @@ const struct strategy_ops strategy_mdownpour = {
             "takes its next gradient at the center as it then is. The center is judged and saved.\n"
             "Steps are added, and momentum adds them up again: schedule.rate has to fall to about\n"
             "a single worker's times (1 - momentum) over the workers. optimizer.kind stays sgd.\n"
-            "Metrics have the column staleness: gradients by others from taking the center to\n"
-            "handing the gradient in, mean over them.\n"
+            "Columns staleness, staleness_most and staleness_histogram: gradients by others from\n"
+            "taking the center to handing the gradient in.\n"
             "Moves six times the parameters a step and worker: center and velocity are read and\n"
             "written, and read.",
     .size = sizeof(struct mdownpour),
@@ -139,6 +138,7 @@ const struct strategy_ops strategy_mdownpour = {
     .local_fields = local_fields,
     .round = mdownpour_round,
     .open = mdownpour_open,
+    .forecast = mdownpour_forecast,
     .join = mdownpour_join,
     .answer = mdownpour_answer,
     .close = mdownpour_close,

@@ -42,7 +42,7 @@ struct outer {
     float mu, zeta, alpha, beta;
     int fragments, delay;
     float mix;
-    struct rule (*rule)(const struct outer *s, const struct worker *w);
+    struct rule (*rule)(const struct outer *s, float rate);
 };
 
 struct local {
@@ -73,13 +73,13 @@ static const struct option bmuf_options[] = {
     {0},
 };
 
-static struct rule nesterov_rule(const struct outer *s, const struct worker *w) {
-    (void)w;
+static struct rule nesterov_rule(const struct outer *s, float rate) {
+    (void)rate;
     return (struct rule){s->mu, s->zeta, s->zeta, s->mu};
 }
 
-static struct rule classical_rule(const struct outer *s, const struct worker *w) {
-    (void)w;
+static struct rule classical_rule(const struct outer *s, float rate) {
+    (void)rate;
     return (struct rule){s->mu, s->zeta, 0, 1};
 }
 
@@ -117,8 +117,7 @@ static const struct option slowmo_options[] = {
     {0},
 };
 
-static struct rule slowmo_rule(const struct outer *s, const struct worker *w) {
-    float gamma = worker_rate(w);
+static struct rule slowmo_rule(const struct outer *s, float gamma) {
     if (gamma > 0) return (struct rule){s->beta, 1 / gamma, 0, s->alpha * gamma};
     return (struct rule){1, 0, 1, 0};
 }
@@ -176,8 +175,8 @@ static const struct option lookahead_options[] = {
     {0},
 };
 
-static struct rule lookahead_rule(const struct outer *s, const struct worker *w) {
-    (void)w;
+static struct rule lookahead_rule(const struct outer *s, float rate) {
+    (void)rate;
     return (struct rule){0, 0, s->alpha, 0};
 }
 
@@ -191,6 +190,17 @@ static enum status lookahead_open(struct strategy *base, struct team *team, stru
 }
 
 /* ---- what they share ------------------------------------------------------------------------ */
+
+/* In the long run u is b / (1 - a) ways of a period, so s goes c + d b / (1 - a) of each. No bound
+ * is known beside that of the steps inside. */
+static struct forecast outer_forecast(const struct strategy *base, double eta, int p, double h) {
+    const struct outer *s = (const struct outer *)base;
+    struct rule rule = s->rule(s, (float)eta);
+    (void)p;
+    (void)h;
+    double share = (double)rule.c + (double)rule.d * (double)rule.b / (1 - (double)rule.a);
+    return (struct forecast){.step = eta > 0 ? share * eta : 0};
+}
 
 static enum status outer_join(struct strategy *base, struct worker *w) {
     const struct outer *s = (const struct outer *)base;
@@ -232,7 +242,7 @@ static void outer_step(
 
 static enum status outer_round(struct strategy *base, struct worker *w) {
     const struct outer *s = (const struct outer *)base;
-    struct rule rule = s->rule(s, w);
+    struct rule rule = s->rule(s, worker_rate(w));
     for (int t = 1; t <= s->H; t++) {
         worker_grad(w);
         worker_step(w);
@@ -268,6 +278,7 @@ const struct strategy_ops strategy_bmuf = {
     .options = bmuf_options,
     .open = bmuf_open,
     .describe = bmuf_describe,
+    .forecast = outer_forecast,
     .join = outer_join,
     .round = outer_round,
     .answer = bmuf_answer,
@@ -284,6 +295,7 @@ const struct strategy_ops strategy_slowmo = {
     .local_size = sizeof(struct local),
     .options = slowmo_options,
     .open = slowmo_open,
+    .forecast = outer_forecast,
     .join = outer_join,
     .round = outer_round,
     .answer = outer_answer,
@@ -304,6 +316,7 @@ const struct strategy_ops strategy_diloco = {
     .local_size = sizeof(struct local),
     .options = diloco_options,
     .open = diloco_open,
+    .forecast = outer_forecast,
     .join = outer_join,
     .round = outer_round,
     .answer = outer_answer,
@@ -320,6 +333,7 @@ const struct strategy_ops strategy_lookahead = {
     .local_size = sizeof(struct local),
     .options = lookahead_options,
     .open = lookahead_open,
+    .forecast = outer_forecast,
     .join = outer_join,
     .round = outer_round,
     .answer = outer_answer,

@@ -16,8 +16,12 @@ static void copy_kept(struct losses *l) {
 
 /* When the copy is done. */
 static void sum_kept(struct losses *l) {
-    for (int i = 0; i < l->kept; i++) l->sum += (double)l->read[i];
+    for (int i = 0; i < l->kept; i++) {
+        l->sum += (double)l->read[i];
+        l->learner->loss_sum += (double)l->read[i];
+    }
     l->summed += l->kept;
+    l->learner->losses += l->kept;
     l->kept = 0;
 }
 

@@ -84,6 +84,7 @@ static enum status quadratic_open(struct task *base, const struct task_setup *se
     base->floats = base->parameters = n;
     base->epoch = t->samples;
     base->batch = 1;
+    base->curvature = (double)t->h[n - 1];
     return STATUS_OK;
 }
 

@@ -18,6 +18,7 @@ struct task {
     double epoch;      /* samples in one */
     int batch;         /* samples in a gradient */
     int has_accuracy;  /* score.right means something */
+    double curvature;  /* the loss' largest, where it is known; else 0 */
 };
 
 /* What the run tells a task that is being opened. */
@@ -47,6 +48,10 @@ struct learner {
     struct vec b;  /* buffers that go with x: a gradient updates them, a judgment reads them; the
                       engine says which before it calls, n = 0 where the task has none */
     double waited; /* seconds spent on batches that were not ready */
+
+    /* The batches' losses, sums over their samples, that were ever read, added one by one: by whom
+     * and how often they are asked for does not show in the bits; and how many batches. */
+    double loss_sum, losses;
 
     /* The engine's: what `step` will hold when the device comes to it, for what the host draws; an
      * event for the host to wait for, NULL where work is done at once; gradients enqueued, and of
