@@ -49,6 +49,21 @@ enum {
 int host_gemm_one(int threads, int ta, int tb, int m, int n, int k, float alpha, const float *A,
     int lda, const float *B, int ldb, float beta, float *C, int ldc);
 
+/* Convolutions without columns, of images [from, to), by the calling thread: where that is faster.
+ * Weights are packed first, `room` holds host_tile_room floats. The gradient of the input is
+ * the forward of the mirrored shape with mirrored weights, where that one pays. */
+int host_tile_forward_pays(const struct conv_shape *s);
+int host_tile_grad_input_pays(const struct conv_shape *s);
+int host_tile_grad_weight_pays(const struct conv_shape *s);
+size_t host_tile_room(const struct conv_shape *s);
+struct conv_shape host_tile_mirrored(const struct conv_shape *s);
+void host_tile_pack(const struct conv_shape *s, float *packed, const float *W);
+void host_tile_pack_mirrored(const struct conv_shape *s, float *packed, const float *W);
+void host_tile_forward(const struct conv_shape *s, size_t from, size_t to, float *y, const float *x,
+    const float *packed, const float *bias, enum activation act, float *room);
+void host_tile_grad_weight(const struct conv_shape *s, size_t from, size_t to, float *sum,
+    const float *dz, const float *x, float *room); /* adds to sum */
+
 /* bias_act on rows [from, to), by the calling thread. */
 void host_bias_act_rows(
     size_t from, size_t to, float *y, const float *bias, enum activation act, size_t c);
