@@ -26,6 +26,19 @@ enum {
     SHARE_LEAST = 1 << 15 /* floats below which waking a team costs more than it brings */
 };
 
+/* As many values as a register holds, as one: gcc does not vectorize every loop over channels by
+ * itself, and keeps vectors in memory that are wider than registers. */
+#if defined __AVX512F__
+enum { LANES = 16 };
+#elif defined __AVX2__
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t int_lanes __attribute__((vector_size(4 * LANES)));
+typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
+
 /* Calls work(from, to, ...) so that 0 .. n-1 is covered: at once, or by each thread of q's team for
  * its share, in multiples of `grain`. A team of one must not enter a parallel region, which costs
  * more than many a small vector; nor must a team for fewer than SHARE_LEAST `floats`. */
