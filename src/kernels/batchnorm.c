@@ -31,9 +31,7 @@ static void few_columns_sum(float *sum, float *product, const float *a, const fl
     }
 }
 
-static inline lanes lanes_at(const float *at) { return *(const lanes *)at; }
-
-static inline void lanes_add(float *to, lanes v) { *(lanes *)to = lanes_at(to) + v; }
+static inline void lanes_add(float *to, lanes v) { lanes_write(to, lanes_at(to) + v, LANES); }
 
 /* The same of LINE columns. */
 static void line_sum(float *sum, float *product, const float *a, const float *a0, const float *b,

@@ -6,6 +6,8 @@
 #ifndef HOST_H
 #define HOST_H
 
+#include <string.h>
+
 #include "kernels/stream.h"
 
 /* Units [from, to) of some work. */
@@ -38,6 +40,24 @@ enum { LANES = 4 };
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t int_lanes __attribute__((vector_size(4 * LANES)));
 typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
+
+static inline lanes lanes_at(const float *at) { return *(const lanes *)at; }
+
+/* n <= LANES floats, zeros behind them. Where n is known to be LANES, it is one instruction. */
+static inline lanes lanes_read(const float *at, size_t n) {
+    if (n == LANES) return lanes_at(at);
+    lanes few = {0};
+    memcpy(&few, at, n * sizeof *at);
+    return few;
+}
+
+static inline void lanes_write(float *at, lanes v, size_t n) {
+    if (n == LANES) {
+        *(lanes *)at = v;
+    } else {
+        memcpy(at, &v, n * sizeof *at);
+    }
+}
 
 /* Calls work(from, to, ...) so that 0 .. n-1 is covered: at once, or by each thread of q's team for
  * its share, in multiples of `grain`. A team of one must not enter a parallel region, which costs

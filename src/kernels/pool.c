@@ -7,19 +7,18 @@
  * those of a pixel. A NaN is larger than all, so that it is passed on. */
 static inline void window_max(
     float *y, uint8_t *where, const float *x, int size, size_t row, size_t c, size_t n) {
-    lanes best = {0}, v = {0};
+    lanes best = lanes_read(x, n);
     int_lanes place = {0};
-    memcpy(&best, x, n * sizeof *x);
     for (int i = 0; i < size; i++) {
         for (int j = 0; j < size; j++) {
-            memcpy(&v, x + (size_t)i * row + (size_t)j * c, n * sizeof *x);
-            int_lanes more = (v > best) | ((v != v) & (best == best));
+            lanes v = lanes_read(x + (size_t)i * row + (size_t)j * c, n);
+            int_lanes more = ~(v <= best) & (best == best);
             best = (lanes)((more & (int_lanes)v) | (~more & (int_lanes)best));
             place = (more & (i * size + j)) | (~more & place);
         }
     }
     byte_lanes bytes = __builtin_convertvector(place, byte_lanes);
-    memcpy(y, &best, n * sizeof *y);
+    lanes_write(y, best, n);
     memcpy(where, &bytes, n);
 }
 
@@ -68,20 +67,16 @@ static int is_tiled(const struct pool_shape *s) {
 /* n <= LANES channels of one window: adds, or where no other window reaches there, writes. */
 static inline void window_grad(float *dx, const float *dy, const uint8_t *where, int add, int size,
     size_t row, size_t c, size_t n) {
-    lanes d = {0}, sum = {0};
+    lanes d = lanes_read(dy, n);
     byte_lanes bytes = {0};
-    memcpy(&d, dy, n * sizeof *dy);
     memcpy(&bytes, where, n);
     int_lanes places = __builtin_convertvector(bytes, int_lanes);
     for (int i = 0; i < size; i++) {
         for (int j = 0; j < size; j++) {
             float *at = dx + (size_t)i * row + (size_t)j * c;
             lanes v = (lanes)((places == i * size + j) & (int_lanes)d);
-            if (add) {
-                memcpy(&sum, at, n * sizeof *at);
-                v += sum;
-            }
-            memcpy(at, &v, n * sizeof *at);
+            if (add) v += lanes_read(at, n);
+            lanes_write(at, v, n);
         }
     }
 }
