@@ -29,6 +29,16 @@ static const struct conv_shape shapes[] = {
     {70, 14, 14, 4, 5, 1, 2, 2, 14, 14, 6},
     {2, 20, 70, 3, 4, 1, 0, 0, 17, 67, 32},
     {0, 4, 4, 1, 3, 1, 0, 0, 2, 2, 1},
+    /* without columns: a multiple of 16 channels, and no team larger than the batch */
+    {3, 9, 5, 16, 3, 1, 1, 1, 9, 5, 16},
+    {3, 20, 20, 16, 5, 1, 2, 2, 20, 20, 32},
+    {4, 8, 8, 16, 4, 1, 1, 2, 8, 8, 48},
+    {3, 13, 14, 3, 3, 2, 1, 0, 7, 7, 48},
+    {3, 16, 17, 16, 1, 2, 0, 0, 8, 9, 32},
+    {5, 10, 11, 1, 3, 1, 0, 0, 8, 7, 16},
+    {3, 3, 150, 2, 3, 1, 1, 1, 3, 150, 16},
+    {4, 7, 6, 48, 3, 1, 1, 1, 7, 6, 6},
+    {0, 8, 8, 16, 3, 1, 1, 1, 8, 8, 16},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -91,6 +101,25 @@ static float *workspace_open(const struct stream *q, const struct conv_shape *s,
             for (const struct conv_shape *s = &shapes[i_ / 3]; once_; once_ = 0)                   \
                 for (struct stream q = stream_of(i_ % 3 + 1); once_; once_ = 0)
 
+Test(conv, forward_with_other_activations_and_without_bias) {
+    FOR_SHAPES(s, q) {
+        struct sizes n = sizes_of(s);
+        size_t room;
+        float *x = guard_ints(n.x, X, 3), *w = guard_ints(n.w, W, 3), *y = guard_floats(n.y);
+        float *space = workspace_open(&q, s, &room);
+        double *want = doubles(n.y);
+        all_meetings(s, want, meet_forward);
+        for (size_t i = 0; i < n.y; i++) want[i] = tanh(want[i] / 64);
+        for (size_t i = 0; i < n.w; i++) w[i] /= 64;
+        k->conv_forward(&q, s, y, x, w, NULL, ACTIVATION_TANH, space);
+        check_close(y, want, n.y, 1e-6, 1e-6, "shape %d, team %d", i_ / 3, q.threads);
+        cr_assert(guard_holds(y, n.y) && guard_holds(space, room));
+        float *const all[] = {x, w, y, space};
+        for (int i = 0; i < 4; i++) guard_free(all[i]);
+        free(want);
+    }
+}
+
 Test(conv, forward_is_exact_for_whole_numbers) {
     for (int act = ACTIVATION_NONE; act <= ACTIVATION_RELU; act++) FOR_SHAPES(s, q) {
             struct sizes n = sizes_of(s);
@@ -111,6 +140,26 @@ Test(conv, forward_is_exact_for_whole_numbers) {
             for (int i = 0; i < 5; i++) guard_free(all[i]);
             free(want);
         }
+}
+
+Test(conv, a_nan_is_passed_on_by_relu) {
+    FOR_SHAPES(s, q) {
+        struct sizes n = sizes_of(s);
+        size_t room, nans = 0, met = 0;
+        if (n.x == 0) continue;
+        float *x = guard_ints(n.x, X, 3), *w = guard_ints(n.w, W, 3), *y = guard_floats(n.y);
+        float *bias = guard_ints((size_t)s->out_c, BIAS, 9), *space = workspace_open(&q, s, &room);
+        bias[s->out_c - 1] = NAN;
+        k->conv_forward(&q, s, y, x, w, bias, ACTIVATION_RELU, space);
+        for (size_t i = 0; i < n.y; i++) {
+            nans += isnan(y[i]) != 0;
+            met += isnan(y[i]) && i % (size_t)s->out_c == (size_t)s->out_c - 1;
+        }
+        cr_assert(
+            met == n.y / (size_t)s->out_c && nans == met, "shape %d: %zu, %zu", i_ / 3, nans, met);
+        float *const all[] = {x, w, y, bias, space};
+        for (int i = 0; i < 5; i++) guard_free(all[i]);
+    }
 }
 
 Test(conv, gradient_of_the_input_is_exact) {

@@ -1,8 +1,8 @@
 /* batchnorm.c -- batchnorm_statistics, batchnorm_forward, batchnorm_grad_sums, batchnorm_grad_input.
  *
- * Channels are summed 16 at a time, a cache line of each row, in blocks of rows that are summed
- * apart, so that tall columns lose few bits. The variance takes a second pass: the difference of
- * the mean square and the squared mean would lose what a mean far from zero leaves of it.
+ * Channels are summed a cache line of each row at a time, in blocks of rows that are summed apart, so
+ * that tall columns lose few bits. The variance takes a second pass: the difference of the mean
+ * square and the squared mean would lose what a mean far from zero leaves of it.
  */
 #include <math.h>
 #include <string.h>
@@ -11,52 +11,78 @@
 
 enum { BLOCK = 256 };
 
-/* A cache line of floats as one value, as in activation.c. */
-typedef float line_of_floats __attribute__((vector_size(4 * LINE), aligned(4), may_alias));
+/* Channels that are worked on at a time: a multiple of a line's. */
+enum { ROOM = 64 };
 
-/* n <= LINE floats from `at`, the rest zero. */
-static inline line_of_floats line_read(const float *at, size_t n) {
-    if (n == LINE) return *(const line_of_floats *)at;
-    float few[LINE] = {0};
-    for (size_t j = 0; j < n; j++) few[j] = at[j];
-    line_of_floats line;
-    memcpy(&line, few, sizeof line);
-    return line;
-}
-
-/* Sums of n columns: of x - center, and of their squares. */
-static void columns_sum(line_of_floats *sum, line_of_floats *squares, const float *x,
-    line_of_floats center, size_t n, size_t rows, size_t c) {
-    line_of_floats s = {0}, ss = {0};
-    for (size_t block = 0; block < rows; block += BLOCK) {
-        size_t end = rows - block < BLOCK ? rows : block + BLOCK;
-        line_of_floats part = {0}, part_squares = {0};
-        for (size_t r = block; r < end; r++) {
-            line_of_floats d = line_read(x + r * c, n) - center;
-            part += d;
-            part_squares += d * d;
+/* Adds to n columns' sums those of a - a0 and of (a - a0) (b - b0), of at most BLOCK rows. */
+static void few_columns_sum(float *sum, float *product, const float *a, const float *a0,
+    const float *b, const float *b0, size_t n, size_t rows, size_t c) {
+    float s[LINE] = {0}, p[LINE] = {0};
+    for (size_t r = 0; r < rows; r++, a += c, b += c) {
+        for (size_t j = 0; j < n; j++) {
+            float d = a[j] - a0[j];
+            s[j] += d;
+            p[j] += d * (b[j] - b0[j]);
         }
-        s += part;
-        ss += part_squares;
     }
-    *sum = s;
-    *squares = ss;
+    for (size_t j = 0; j < n; j++) {
+        sum[j] += s[j];
+        product[j] += p[j];
+    }
 }
+
+static inline void lanes_add(float *to, lanes v) { lanes_write(to, lanes_at(to) + v, LANES); }
+
+/* The same of LINE columns. */
+static void line_sum(float *sum, float *product, const float *a, const float *a0, const float *b,
+    const float *b0, size_t rows, size_t c) {
+    enum { PARTS = LINE / LANES };
+    lanes s[PARTS] = {{0}}, p[PARTS] = {{0}};
+    for (size_t r = 0; r < rows; r++, a += c, b += c) {
+#pragma GCC unroll 4
+        for (int i = 0; i < PARTS; i++) {
+            lanes d = lanes_at(a + i * LANES) - lanes_at(a0 + i * LANES);
+            s[i] += d;
+            p[i] += d * (lanes_at(b + i * LANES) - lanes_at(b0 + i * LANES));
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < PARTS; i++) {
+        lanes_add(sum + i * LANES, s[i]);
+        lanes_add(product + i * LANES, p[i]);
+    }
+}
+
+/* The same of n <= ROOM columns of all rows, from zero. */
+static void columns_sum(float *sum, float *product, const float *a, const float *a0, const float *b,
+    const float *b0, size_t n, size_t rows, size_t c) {
+    memset(sum, 0, n * sizeof *sum);
+    memset(product, 0, n * sizeof *product);
+    for (size_t block = 0; block < rows; block += BLOCK, a += BLOCK * c, b += BLOCK * c) {
+        size_t height = rows - block < BLOCK ? rows - block : BLOCK, j = 0;
+        for (; j + LINE <= n; j += LINE) {
+            line_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, height, c);
+        }
+        if (j < n)
+            few_columns_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, n - j, height, c);
+    }
+}
+
+static const float zeros[ROOM];
 
 /* Channels [from, to). The second pass also mends the mean of the first. */
 static void statistics_share(
     size_t from, size_t to, float *mean, float *var, const float *x, size_t rows, size_t c) {
-    float count = (float)rows;
-    for (size_t at = from; at < to; at += LINE) {
-        size_t n = to - at < LINE ? to - at : LINE;
-        line_of_floats zero = {0}, sum, squares, center;
-        columns_sum(&sum, &squares, x + at, zero, n, rows, c);
-        center = sum / count;
-        columns_sum(&sum, &squares, x + at, center, n, rows, c);
-        line_of_floats rest = sum / count;
+    float count = (float)rows, sum[ROOM], squares[ROOM], center[ROOM];
+    for (size_t at = from; at < to; at += ROOM) {
+        size_t n = to - at < ROOM ? to - at : ROOM;
+        columns_sum(sum, squares, x + at, zeros, x + at, zeros, n, rows, c);
+        for (size_t j = 0; j < n; j++) center[j] = sum[j] / count;
+        columns_sum(sum, squares, x + at, center, x + at, center, n, rows, c);
         for (size_t j = 0; j < n; j++) {
-            mean[at + j] = center[j] + rest[j];
-            var[at + j] = squares[j] / count - rest[j] * rest[j];
+            float rest = sum[j] / count;
+            mean[at + j] = center[j] + rest;
+            var[at + j] = squares[j] / count - rest * rest;
         }
     }
 }
@@ -66,8 +92,6 @@ void host_batchnorm_statistics(
     if (q->failed != STATUS_OK || rows == 0) return;
     SHARE(q, (size_t)c, LINE, rows * (size_t)c, statistics_share, mean, var, x, rows, (size_t)c);
 }
-
-enum { ROOM = 64 }; /* channels whose factors are worked out at a time */
 
 /* Rows [from, to): y is x times a factor plus a rest, both a channel's. */
 static void forward_share(size_t from, size_t to, float *y, const float *x, const float *mean,
@@ -102,24 +126,11 @@ void host_batchnorm_forward(struct stream *q, float *y, const float *x, const fl
 /* Channels [from, to). */
 static void grad_sums_share(size_t from, size_t to, float *dweight, float *dbias, const float *dz,
     const float *x, const float *mean, const float *var, float eps, size_t rows, size_t c) {
-    for (size_t at = from; at < to; at += LINE) {
-        size_t n = to - at < LINE ? to - at : LINE;
-        line_of_floats center = line_read(mean + at, n), sum = {0}, product = {0};
-        for (size_t block = 0; block < rows; block += BLOCK) {
-            size_t end = rows - block < BLOCK ? rows : block + BLOCK;
-            line_of_floats part = {0}, part_product = {0};
-            for (size_t r = block; r < end; r++) {
-                line_of_floats d = line_read(dz + r * c + at, n);
-                part += d;
-                part_product += d * (line_read(x + r * c + at, n) - center);
-            }
-            sum += part;
-            product += part_product;
-        }
-        for (size_t j = 0; j < n; j++) {
-            dbias[at + j] = sum[j];
-            dweight[at + j] = product[j] / sqrtf(var[at + j] + eps);
-        }
+    float product[ROOM];
+    for (size_t at = from; at < to; at += ROOM) {
+        size_t n = to - at < ROOM ? to - at : ROOM;
+        columns_sum(dbias + at, product, dz + at, zeros, x + at, mean + at, n, rows, c);
+        for (size_t j = 0; j < n; j++) dweight[at + j] = product[j] / sqrtf(var[at + j] + eps);
     }
 }
 

@@ -6,6 +6,7 @@
  * second-level cache; a batch's worth would not, and rebuilding them for the weights' gradient is
  * cheaper than keeping them. With a team, images are split over it, each thread with a room of its
  * own, in which the weights' gradient is summed; the partial sums are added in the team's order.
+ * Some shapes are faster without columns: those conv_tile.c takes, image by image as well.
  */
 #include <string.h>
 
@@ -43,14 +44,22 @@ static int team_size(const struct stream *q, const struct conv_shape *s) {
 
 static size_t whole_lines(size_t floats) { return (floats + LINE - 1) / LINE * LINE; }
 
-static size_t columns_room(const struct conv_shape *s) {
-    return whole_lines(together(s) * pixels(s) * taps(s) + SLACK);
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* What a thread has to itself: columns, or what tiles want. */
+static size_t thread_room(const struct conv_shape *s) {
+    struct conv_shape mirrored = host_tile_mirrored(s);
+    size_t room = together(s) * pixels(s) * taps(s) + SLACK;
+    if (host_tile_forward_pays(s)) room = larger(room, host_tile_room(s));
+    if (host_tile_grad_input_pays(s)) room = larger(room, host_tile_room(&mirrored));
+    return whole_lines(room);
 }
 
-/* Columns for each thread, then a gradient of the weights for each where there are several. */
+/* A room for each thread; then a gradient of the weights for each where there are several, or the
+ * weights as tiles want them. */
 size_t host_conv_workspace(const struct stream *q, const struct conv_shape *s) {
     size_t team = (size_t)team_size(q, s);
-    return team * columns_room(s) + (team > 1 ? team * whole_lines(weights(s)) : 0);
+    return team * thread_room(s) + team * whole_lines(weights(s));
 }
 
 /* Copies n floats. Short runs are copied by whole lines, which may write up to SLACK floats more;
@@ -139,13 +148,14 @@ static void columns_add(const struct conv_shape *s, float *x, const float *colum
 struct work {
     const struct conv_shape *s;
     int threads; /* of one product; 1 inside a team */
+    size_t room; /* floats of each share's */
     const float *x, *W, *bias, *dz;
     float *y, *dx;
     enum activation act;
 };
 
-/* What a share does for images [from, to) with its columns, and its sum where it has one; returns
- * 0, or what gemm said. */
+/* What a share does for images [from, to) in its room, for columns, and with its sum where it has
+ * one; returns 0, or what gemm said. */
 typedef int share_work(const struct work *w, size_t from, size_t to, float *columns, float *sum);
 
 static int forward_share(const struct work *w, size_t from, size_t to, float *columns, float *sum) {
@@ -197,11 +207,24 @@ static int grad_weight_share(
     return bad;
 }
 
+/* The same without columns; W is packed, and grad_input's shape is the mirrored one. */
+static int forward_tiles(const struct work *w, size_t from, size_t to, float *room, float *sum) {
+    (void)sum;
+    host_tile_forward(w->s, from, to, w->y, w->x, w->W, w->bias, w->act, room);
+    return 0;
+}
+
+static int grad_weight_tiles(
+    const struct work *w, size_t from, size_t to, float *room, float *sum) {
+    host_tile_grad_weight(w->s, from, to, sum, w->dz, w->x, room);
+    return 0;
+}
+
 /* All images: by the calling thread, or split over the team. `sum` is one gradient of the weights
  * for each of the team, or NULL. */
 static void images_share(
     struct stream *q, share_work *share, struct work *w, float *workspace, float *sum) {
-    size_t batch = (size_t)w->s->batch, columns = columns_room(w->s);
+    size_t batch = (size_t)w->s->batch;
     size_t sums = sum ? whole_lines(weights(w->s)) : 0;
     int team = team_size(q, w->s), bad = 0;
     w->threads = team > 1 ? 1 : q->threads;
@@ -211,25 +234,46 @@ static void images_share(
 #pragma omp parallel for num_threads(team) schedule(static, 1) reduction(| : bad)
         for (int t = 0; t < team; t++) {
             struct share images = share_of(batch, 1, t, team);
-            bad |= share(w, images.from, images.to, workspace + (size_t)t * columns,
+            bad |= share(w, images.from, images.to, workspace + (size_t)t * w->room,
                 sum ? sum + (size_t)t * sums : NULL);
         }
     }
     if (bad) stream_fail(q, "convolution: the library's gemm gave status %d", bad);
 }
 
+/* A tile is one thread's: images for all of the team, or its threads share the products. */
+static int enough_images(const struct stream *q, const struct conv_shape *s) {
+    return s->batch >= q->threads;
+}
+
 void host_conv_forward(struct stream *q, const struct conv_shape *s, float *y, const float *x,
     const float *W, const float *bias, enum activation act, float *workspace) {
     if (q->failed != STATUS_OK || s->batch == 0) return;
-    struct work w = {.s = s, .y = y, .x = x, .W = W, .bias = bias, .act = act};
-    images_share(q, forward_share, &w, workspace, NULL);
+    struct work w = {
+        .s = s, .room = thread_room(s), .y = y, .x = x, .W = W, .bias = bias, .act = act};
+    if (!host_tile_forward_pays(s) || !enough_images(q, s)) {
+        images_share(q, forward_share, &w, workspace, NULL);
+        return;
+    }
+    float *packed = workspace + (size_t)team_size(q, s) * w.room;
+    host_tile_pack(s, packed, W);
+    w.W = packed;
+    images_share(q, forward_tiles, &w, workspace, NULL);
 }
 
 void host_conv_grad_input(struct stream *q, const struct conv_shape *s, float *dx, const float *dz,
     const float *W, float *workspace) {
     if (q->failed != STATUS_OK || s->batch == 0) return;
-    struct work w = {.s = s, .dx = dx, .dz = dz, .W = W};
-    images_share(q, grad_input_share, &w, workspace, NULL);
+    if (!host_tile_grad_input_pays(s) || !enough_images(q, s)) {
+        struct work w = {.s = s, .room = thread_room(s), .dx = dx, .dz = dz, .W = W};
+        images_share(q, grad_input_share, &w, workspace, NULL);
+        return;
+    }
+    float *packed = workspace + (size_t)team_size(q, s) * thread_room(s);
+    host_tile_pack_mirrored(s, packed, W);
+    const struct conv_shape mirrored = host_tile_mirrored(s);
+    struct work w = {.s = &mirrored, .room = thread_room(s), .y = dx, .x = dz, .W = packed};
+    images_share(q, forward_tiles, &w, workspace, NULL);
 }
 
 static void sums_add(size_t from, size_t to, float *dW, const float *sum, int team, size_t apart) {
@@ -246,14 +290,15 @@ void host_conv_grad_weight(struct stream *q, const struct conv_shape *s, float *
     size_t n = weights(s), apart = whole_lines(n);
     if (beta != 1) host_mix(q, dW, beta, 0, dW, n);
     if (s->batch == 0) return;
-    struct work w = {.s = s, .dz = dz, .x = x};
-    int team = team_size(q, s);
+    struct work w = {.s = s, .room = thread_room(s), .dz = dz, .x = x};
+    int team = team_size(q, s), tiles = host_tile_grad_weight_pays(s) && enough_images(q, s);
+    share_work *share = tiles ? grad_weight_tiles : grad_weight_share;
     if (team == 1) {
-        images_share(q, grad_weight_share, &w, workspace, dW);
+        images_share(q, share, &w, workspace, dW);
         return;
     }
-    float *sum = workspace + (size_t)team * columns_room(s);
+    float *sum = workspace + (size_t)team * w.room;
     host_fill(q, sum, 0, (size_t)team * apart);
-    images_share(q, grad_weight_share, &w, workspace, sum);
+    images_share(q, share, &w, workspace, sum);
     SHARE(q, n, LINE, n * (size_t)team, sums_add, dW, sum, team, apart);
 }

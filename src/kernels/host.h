@@ -6,6 +6,8 @@
 #ifndef HOST_H
 #define HOST_H
 
+#include <string.h>
+
 #include "kernels/stream.h"
 
 /* Units [from, to) of some work. */
@@ -25,6 +27,37 @@ enum {
     LINE = 16,            /* floats of a cache line: two threads should not write to the same */
     SHARE_LEAST = 1 << 15 /* floats below which waking a team costs more than it brings */
 };
+
+/* As many values as a register holds, as one: gcc does not vectorize every loop over channels by
+ * itself, and keeps vectors in memory that are wider than registers. */
+#if defined __AVX512F__
+enum { LANES = 16 };
+#elif defined __AVX2__
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t int_lanes __attribute__((vector_size(4 * LANES)));
+typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
+
+static inline lanes lanes_at(const float *at) { return *(const lanes *)at; }
+
+/* n <= LANES floats, zeros behind them. Where n is known to be LANES, it is one instruction. */
+static inline lanes lanes_read(const float *at, size_t n) {
+    if (n == LANES) return lanes_at(at);
+    lanes few = {0};
+    memcpy(&few, at, n * sizeof *at);
+    return few;
+}
+
+static inline void lanes_write(float *at, lanes v, size_t n) {
+    if (n == LANES) {
+        *(lanes *)at = v;
+    } else {
+        memcpy(at, &v, n * sizeof *at);
+    }
+}
 
 /* Calls work(from, to, ...) so that 0 .. n-1 is covered: at once, or by each thread of q's team for
  * its share, in multiples of `grain`. A team of one must not enter a parallel region, which costs
@@ -48,6 +81,21 @@ enum {
  * a team. Returns 0, or what the library said. */
 int host_gemm_one(int threads, int ta, int tb, int m, int n, int k, float alpha, const float *A,
     int lda, const float *B, int ldb, float beta, float *C, int ldc);
+
+/* Convolutions without columns, of images [from, to), by the calling thread: where that is faster.
+ * Weights are packed first, `room` holds host_tile_room floats. The gradient of the input is
+ * the forward of the mirrored shape with mirrored weights, where that one pays. */
+int host_tile_forward_pays(const struct conv_shape *s);
+int host_tile_grad_input_pays(const struct conv_shape *s);
+int host_tile_grad_weight_pays(const struct conv_shape *s);
+size_t host_tile_room(const struct conv_shape *s);
+struct conv_shape host_tile_mirrored(const struct conv_shape *s);
+void host_tile_pack(const struct conv_shape *s, float *packed, const float *W);
+void host_tile_pack_mirrored(const struct conv_shape *s, float *packed, const float *W);
+void host_tile_forward(const struct conv_shape *s, size_t from, size_t to, float *y, const float *x,
+    const float *packed, const float *bias, enum activation act, float *room);
+void host_tile_grad_weight(const struct conv_shape *s, size_t from, size_t to, float *sum,
+    const float *dz, const float *x, float *room); /* adds to sum */
 
 /* bias_act on rows [from, to), by the calling thread. */
 void host_bias_act_rows(

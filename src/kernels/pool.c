@@ -3,28 +3,22 @@
 
 #include "host.h"
 
-/* 16 channels as one value: gcc does not vectorise the loop over channels by itself. */
-typedef float line_of_floats __attribute__((vector_size(4 * LINE)));
-typedef int32_t line_of_ints __attribute__((vector_size(4 * LINE)));
-typedef uint8_t line_of_bytes __attribute__((vector_size(LINE)));
-
-/* n <= LINE channels of one window: x is its first pixel, `row` the floats of an image's row and c
+/* n <= LANES channels of one window: x is its first pixel, `row` the floats of an image's row and c
  * those of a pixel. A NaN is larger than all, so that it is passed on. */
 static inline void window_max(
     float *y, uint8_t *where, const float *x, int size, size_t row, size_t c, size_t n) {
-    line_of_floats best = {0}, v = {0};
-    line_of_ints place = {0};
-    memcpy(&best, x, n * sizeof *x);
+    lanes best = lanes_read(x, n);
+    int_lanes place = {0};
     for (int i = 0; i < size; i++) {
         for (int j = 0; j < size; j++) {
-            memcpy(&v, x + (size_t)i * row + (size_t)j * c, n * sizeof *x);
-            line_of_ints more = (v > best) | ((v != v) & (best == best));
-            best = (line_of_floats)((more & (line_of_ints)v) | (~more & (line_of_ints)best));
+            lanes v = lanes_read(x + (size_t)i * row + (size_t)j * c, n);
+            int_lanes more = ~(v <= best) & (best == best);
+            best = (lanes)((more & (int_lanes)v) | (~more & (int_lanes)best));
             place = (more & (i * size + j)) | (~more & place);
         }
     }
-    line_of_bytes bytes = __builtin_convertvector(place, line_of_bytes);
-    memcpy(y, &best, n * sizeof *y);
+    byte_lanes bytes = __builtin_convertvector(place, byte_lanes);
+    lanes_write(y, best, n);
     memcpy(where, &bytes, n);
 }
 
@@ -37,11 +31,11 @@ static void forward_share(
         size_t image = r / (size_t)s->out_h, top = r % (size_t)s->out_h * (size_t)s->stride;
         const float *at = x + (image * (size_t)s->h + top) * row;
         for (size_t j = 0; j < (size_t)s->out_w; j++) {
-            for (size_t k = 0; k < c; k += LINE) {
-                size_t n = c - k < LINE ? c - k : LINE, out = r * out_row + j * c + k;
+            for (size_t k = 0; k < c; k += LANES) {
+                size_t n = c - k < LANES ? c - k : LANES, out = r * out_row + j * c + k;
                 const float *first = at + j * step + k;
-                if (n == LINE) { /* said apart, so that the copies are one instruction each */
-                    window_max(y + out, where + out, first, s->size, row, c, LINE);
+                if (n == LANES) { /* said apart, so that the copies are one instruction each */
+                    window_max(y + out, where + out, first, s->size, row, c, LANES);
                 } else {
                     window_max(y + out, where + out, first, s->size, row, c, n);
                 }
@@ -70,23 +64,19 @@ static int is_tiled(const struct pool_shape *s) {
     return s->stride == s->size && s->out_h * s->size == s->h && s->out_w * s->size == s->w;
 }
 
-/* n <= LINE channels of one window: adds, or where no other window reaches there, writes. */
+/* n <= LANES channels of one window: adds, or where no other window reaches there, writes. */
 static inline void window_grad(float *dx, const float *dy, const uint8_t *where, int add, int size,
     size_t row, size_t c, size_t n) {
-    line_of_floats d = {0}, sum = {0};
-    line_of_bytes bytes = {0};
-    memcpy(&d, dy, n * sizeof *dy);
+    lanes d = lanes_read(dy, n);
+    byte_lanes bytes = {0};
     memcpy(&bytes, where, n);
-    line_of_ints places = __builtin_convertvector(bytes, line_of_ints);
+    int_lanes places = __builtin_convertvector(bytes, int_lanes);
     for (int i = 0; i < size; i++) {
         for (int j = 0; j < size; j++) {
             float *at = dx + (size_t)i * row + (size_t)j * c;
-            line_of_floats v = (line_of_floats)((places == i * size + j) & (line_of_ints)d);
-            if (add) {
-                memcpy(&sum, at, n * sizeof *at);
-                v += sum;
-            }
-            memcpy(at, &v, n * sizeof *at);
+            lanes v = (lanes)((places == i * size + j) & (int_lanes)d);
+            if (add) v += lanes_read(at, n);
+            lanes_write(at, v, n);
         }
     }
 }
@@ -104,10 +94,10 @@ static void backward_share(size_t from, size_t to, const struct pool_shape *s, f
             for (size_t j = 0; j < (size_t)s->out_w; j++) {
                 size_t out = ((b * (size_t)s->out_h + i) * (size_t)s->out_w + j) * c;
                 float *first = at + i * step * row + j * step * c;
-                for (size_t k = 0; k < c; k += LINE) {
-                    size_t n = c - k < LINE ? c - k : LINE, o = out + k;
-                    if (n == LINE) { /* said apart, as in forward_share */
-                        window_grad(first + k, dy + o, where + o, add, s->size, row, c, LINE);
+                for (size_t k = 0; k < c; k += LANES) {
+                    size_t n = c - k < LANES ? c - k : LANES, o = out + k;
+                    if (n == LANES) { /* said apart, as in forward_share */
+                        window_grad(first + k, dy + o, where + o, add, s->size, row, c, LANES);
                     } else {
                         window_grad(first + k, dy + o, where + o, add, s->size, row, c, n);
                     }
