@@ -152,15 +152,38 @@ part_workers() {
     done
 }
 
-torch_step() { # model batch [flag]: microseconds a step
+# All get ready at once, which takes compilers their time, and then are measured one after the other.
+torch_start() { # model batch [flag]
     # shellcheck disable=SC2086 # no flag is no word
-    timeout -k 5 "$limit" "$python" perf/peers/torch_step.py "$1" "$2" 4 "$seconds" --device cuda ${3:-} \
-        2>>"$scratch/torch" | awk '{ printf "%.1f", 1e6 / $4 }'
+    timeout -k 5 "$limit" "$python" perf/peers/torch_step.py "$1" "$2" 4 "$seconds" --device cuda \
+        --turn "$scratch/turn" ${3:-} >"$scratch/torch-$1-$2${3:-}" 2>>"$scratch/torch" 9>&- &
+    started_ones=$((started_ones + 1))
+}
+torch_all() {
+    started_ones=0 waited=0
+    exec 9>"$scratch/turn"
+    flock 9
+    for model in $models; do
+        for batch in $torch_batches; do
+            torch_start "$model" "$batch"
+            torch_start "$model" "$batch" --compile
+        done
+    done
+    while [ "$(find "$scratch" -name 'turn.*' | wc -l)" -lt $started_ones ] && [ $waited -lt $((limit / 2)) ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+    exec 9>&-
+    wait
+}
+torch_step() { # model batch [flag]: microseconds a step
+    awk '{ printf "%.1f", 1e6 / $4 }' "$scratch/torch-$1-$2${3:-}"
 }
 over() { # a b: a / b, where both are numbers
     echo "$1 $2" | awk 'NF == 2 && $2 > 0 { printf "%.2f", $1 / $2 }'
 }
 part_torch() {
+    torch_all
     echo
     echo "A step of one replica, float32 without TF32, microseconds. huddle's batch lies ready; PyTorch draws"
     echo "its own on the GPU. Gains: PyTorch's time over huddle's."

@@ -7,14 +7,14 @@
 #include <cuda_runtime.h>
 #endif
 
+TestSuite(cudnn, .timeout = 300, .init = files_open, .fini = files_close);
+
 #if !defined CUDASIM || !defined HAVE_CUDNN
 
 Test(cudnn, convolves_in_runs) { cr_skip_test("needs the simulated CUDA with cuDNN: make sim"); }
 
 #else
 #include <cudnn.h>
-
-TestSuite(cudnn, .timeout = 300, .init = files_open, .fini = files_close);
 
 /* ---- in words --------------------------------------------------------------------------------- */
 

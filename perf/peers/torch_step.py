@@ -1,13 +1,18 @@
 """Training steps of PyTorch, as build/huddle trains the same presets.
 
-usage: torch_step.py MODEL BATCH THREADS [SECONDS] [--device cuda] [--compile]
+usage: torch_step.py MODEL BATCH THREADS [SECONDS] [--device cuda] [--compile] [--turn FILE]
        MODEL is 2nn, mnist_cnn, easgd_cifar or resnet20
+       --turn: measures while it holds FILE's lock, so that several may get ready at once and are
+       measured one after the other; FILE.PID is there once it is ready
 
 Same layers, plain SGD, cross entropy, float32 without TF32; 10000 images in memory, on a GPU in its
 memory, drawn in shuffled batches. Eager, or compiled in mode reduce-overhead, which replays CUDA
 graphs. Prints steps and samples a second, the median of five pieces of SECONDS / 5 each.
 """
 import argparse
+import fcntl
+import os
+import pathlib
 import statistics
 import time
 
@@ -77,6 +82,7 @@ def arguments():
     parser.add_argument("seconds", type=float, nargs="?", default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--turn")
     return parser.parse_args()
 
 
@@ -111,6 +117,13 @@ def main():
             torch.cuda.synchronize()
 
     for _ in range(20 if given.compile else 5):
+        step()
+    finish()
+    if given.turn:
+        pathlib.Path(f"{given.turn}.{os.getpid()}").touch()
+        turn = open(given.turn, "a")
+        fcntl.flock(turn, fcntl.LOCK_EX)  # until this process ends
+    for _ in range(5):
         step()
     finish()
     rates = []
