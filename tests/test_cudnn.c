@@ -1,4 +1,4 @@
-/* Which way a run convolves on GPUs: what it says of it, what it keeps for a resume, and that its bits
+/* Which way a run convolves on GPUs: what $HUDDLE says of it, what it keeps for a resume, and that bits
  * are the same again. The kernels by themselves: test_cuda_kernels.c. */
 #include "program.h"
 #include "runs.h"

@@ -16,59 +16,60 @@ CUDNN(cudnnCreate, (cudnnHandle_t * handle), (handle))
 CUDNN(cudnnDestroy, (cudnnHandle_t handle), (handle))
 CUDNN(cudnnSetStream, (cudnnHandle_t handle, cudaStream_t stream), (handle, stream))
 
-CUDNN(cudnnCreateTensorDescriptor, (cudnnTensorDescriptor_t * tensor), (tensor))
-CUDNN(cudnnDestroyTensorDescriptor, (cudnnTensorDescriptor_t tensor), (tensor))
+CUDNN(cudnnCreateTensorDescriptor, (cudnnTensorDescriptor_t * tensorDesc), (tensorDesc))
+CUDNN(cudnnDestroyTensorDescriptor, (cudnnTensorDescriptor_t tensorDesc), (tensorDesc))
 CUDNN(cudnnSetTensor4dDescriptor,
-    (cudnnTensorDescriptor_t tensor, cudnnTensorFormat_t format, cudnnDataType_t type, int n, int c,
-        int h, int w),
-    (tensor, format, type, n, c, h, w))
-CUDNN(cudnnCreateFilterDescriptor, (cudnnFilterDescriptor_t * filter), (filter))
-CUDNN(cudnnDestroyFilterDescriptor, (cudnnFilterDescriptor_t filter), (filter))
+    (cudnnTensorDescriptor_t tensorDesc, cudnnTensorFormat_t format, cudnnDataType_t dataType,
+        int n, int c, int h, int w),
+    (tensorDesc, format, dataType, n, c, h, w))
+CUDNN(cudnnCreateFilterDescriptor, (cudnnFilterDescriptor_t * filterDesc), (filterDesc))
+CUDNN(cudnnDestroyFilterDescriptor, (cudnnFilterDescriptor_t filterDesc), (filterDesc))
 CUDNN(cudnnSetFilter4dDescriptor,
-    (cudnnFilterDescriptor_t filter, cudnnDataType_t type, cudnnTensorFormat_t format, int k, int c,
-        int h, int w),
-    (filter, type, format, k, c, h, w))
-CUDNN(cudnnCreateConvolutionDescriptor, (cudnnConvolutionDescriptor_t * conv), (conv))
-CUDNN(cudnnDestroyConvolutionDescriptor, (cudnnConvolutionDescriptor_t conv), (conv))
+    (cudnnFilterDescriptor_t filterDesc, cudnnDataType_t dataType, cudnnTensorFormat_t format,
+        int k, int c, int h, int w),
+    (filterDesc, dataType, format, k, c, h, w))
+CUDNN(cudnnCreateConvolutionDescriptor, (cudnnConvolutionDescriptor_t * convDesc), (convDesc))
+CUDNN(cudnnDestroyConvolutionDescriptor, (cudnnConvolutionDescriptor_t convDesc), (convDesc))
 CUDNN(cudnnSetConvolution2dDescriptor,
-    (cudnnConvolutionDescriptor_t conv, int pad_h, int pad_w, int u, int v, int dilation_h,
-        int dilation_w, cudnnConvolutionMode_t mode, cudnnDataType_t type),
-    (conv, pad_h, pad_w, u, v, dilation_h, dilation_w, mode, type))
-CUDNN(cudnnSetConvolutionMathType, (cudnnConvolutionDescriptor_t conv, cudnnMathType_t type),
-    (conv, type))
+    (cudnnConvolutionDescriptor_t convDesc, int pad_h, int pad_w, int u, int v, int dilation_h,
+        int dilation_w, cudnnConvolutionMode_t mode, cudnnDataType_t computeType),
+    (convDesc, pad_h, pad_w, u, v, dilation_h, dilation_w, mode, computeType))
+CUDNN(cudnnSetConvolutionMathType,
+    (cudnnConvolutionDescriptor_t convDesc, cudnnMathType_t mathType), (convDesc, mathType))
 
 CUDNN(cudnnGetConvolutionForwardWorkspaceSize,
-    (cudnnHandle_t handle, const cudnnTensorDescriptor_t x, const cudnnFilterDescriptor_t w,
-        const cudnnConvolutionDescriptor_t conv, const cudnnTensorDescriptor_t y,
-        cudnnConvolutionFwdAlgo_t algo, size_t *bytes),
-    (handle, x, w, conv, y, algo, bytes))
+    (cudnnHandle_t handle, cudnnTensorDescriptor_t xDesc, cudnnFilterDescriptor_t wDesc,
+        cudnnConvolutionDescriptor_t convDesc, cudnnTensorDescriptor_t yDesc,
+        cudnnConvolutionFwdAlgo_t algo, size_t *sizeInBytes),
+    (handle, xDesc, wDesc, convDesc, yDesc, algo, sizeInBytes))
 CUDNN(cudnnGetConvolutionBackwardDataWorkspaceSize,
-    (cudnnHandle_t handle, const cudnnFilterDescriptor_t w, const cudnnTensorDescriptor_t dy,
-        const cudnnConvolutionDescriptor_t conv, const cudnnTensorDescriptor_t dx,
-        cudnnConvolutionBwdDataAlgo_t algo, size_t *bytes),
-    (handle, w, dy, conv, dx, algo, bytes))
+    (cudnnHandle_t handle, cudnnFilterDescriptor_t wDesc, cudnnTensorDescriptor_t dyDesc,
+        cudnnConvolutionDescriptor_t convDesc, cudnnTensorDescriptor_t dxDesc,
+        cudnnConvolutionBwdDataAlgo_t algo, size_t *sizeInBytes),
+    (handle, wDesc, dyDesc, convDesc, dxDesc, algo, sizeInBytes))
 CUDNN(cudnnGetConvolutionBackwardFilterWorkspaceSize,
-    (cudnnHandle_t handle, const cudnnTensorDescriptor_t x, const cudnnTensorDescriptor_t dy,
-        const cudnnConvolutionDescriptor_t conv, const cudnnFilterDescriptor_t dw,
-        cudnnConvolutionBwdFilterAlgo_t algo, size_t *bytes),
-    (handle, x, dy, conv, dw, algo, bytes))
+    (cudnnHandle_t handle, cudnnTensorDescriptor_t xDesc, cudnnTensorDescriptor_t dyDesc,
+        cudnnConvolutionDescriptor_t convDesc, cudnnFilterDescriptor_t gradDesc,
+        cudnnConvolutionBwdFilterAlgo_t algo, size_t *sizeInBytes),
+    (handle, xDesc, dyDesc, convDesc, gradDesc, algo, sizeInBytes))
 CUDNN(cudnnConvolutionForward,
-    (cudnnHandle_t handle, const void *alpha, const cudnnTensorDescriptor_t of_x, const void *x,
-        const cudnnFilterDescriptor_t of_w, const void *w, const cudnnConvolutionDescriptor_t conv,
-        cudnnConvolutionFwdAlgo_t algo, void *workspace, size_t bytes, const void *beta,
-        const cudnnTensorDescriptor_t of_y, void *y),
-    (handle, alpha, of_x, x, of_w, w, conv, algo, workspace, bytes, beta, of_y, y))
+    (cudnnHandle_t handle, const void *alpha, cudnnTensorDescriptor_t xDesc, const void *x,
+        cudnnFilterDescriptor_t wDesc, const void *w, cudnnConvolutionDescriptor_t convDesc,
+        cudnnConvolutionFwdAlgo_t algo, void *workSpace, size_t workSpaceSizeInBytes,
+        const void *beta, cudnnTensorDescriptor_t yDesc, void *y),
+    (handle, alpha, xDesc, x, wDesc, w, convDesc, algo, workSpace, workSpaceSizeInBytes, beta,
+        yDesc, y))
 CUDNN(cudnnConvolutionBackwardData,
-    (cudnnHandle_t handle, const void *alpha, const cudnnFilterDescriptor_t of_w, const void *w,
-        const cudnnTensorDescriptor_t of_dy, const void *dy,
-        const cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdDataAlgo_t algo,
-        void *workspace, size_t bytes, const void *beta, const cudnnTensorDescriptor_t of_dx,
-        void *dx),
-    (handle, alpha, of_w, w, of_dy, dy, conv, algo, workspace, bytes, beta, of_dx, dx))
+    (cudnnHandle_t handle, const void *alpha, cudnnFilterDescriptor_t wDesc, const void *w,
+        cudnnTensorDescriptor_t dyDesc, const void *dy, cudnnConvolutionDescriptor_t convDesc,
+        cudnnConvolutionBwdDataAlgo_t algo, void *workSpace, size_t workSpaceSizeInBytes,
+        const void *beta, cudnnTensorDescriptor_t dxDesc, void *dx),
+    (handle, alpha, wDesc, w, dyDesc, dy, convDesc, algo, workSpace, workSpaceSizeInBytes, beta,
+        dxDesc, dx))
 CUDNN(cudnnConvolutionBackwardFilter,
-    (cudnnHandle_t handle, const void *alpha, const cudnnTensorDescriptor_t of_x, const void *x,
-        const cudnnTensorDescriptor_t of_dy, const void *dy,
-        const cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdFilterAlgo_t algo,
-        void *workspace, size_t bytes, const void *beta, const cudnnFilterDescriptor_t of_dw,
-        void *dw),
-    (handle, alpha, of_x, x, of_dy, dy, conv, algo, workspace, bytes, beta, of_dw, dw))
+    (cudnnHandle_t handle, const void *alpha, cudnnTensorDescriptor_t xDesc, const void *x,
+        cudnnTensorDescriptor_t dyDesc, const void *dy, cudnnConvolutionDescriptor_t convDesc,
+        cudnnConvolutionBwdFilterAlgo_t algo, void *workSpace, size_t workSpaceSizeInBytes,
+        const void *beta, cudnnFilterDescriptor_t dwDesc, void *dw),
+    (handle, alpha, xDesc, x, dyDesc, dy, convDesc, algo, workSpace, workSpaceSizeInBytes, beta,
+        dwDesc, dw))
