@@ -73,7 +73,7 @@ static const struct option options[] = {
         "0: they do not",
         NULL},
     {"gamma", OPTION_REAL, offsetof(struct local_sgd, gamma), 0.5, 0, 1,
-        "adacomm: but at least by this factor", NULL},
+        "adacomm: by this factor instead, where they would not shrink", NULL},
     {"H_most", OPTION_INT, offsetof(struct local_sgd, H_most), 1000, 1, 1e6,
         "but to no more than this: a run ends, and is judged, between periods", NULL},
     {"groups", OPTION_INT, offsetof(struct local_sgd, groups), 1, 0, 1e6,
