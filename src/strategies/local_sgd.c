@@ -197,7 +197,7 @@ const struct strategy_ops strategy_local_sgd = {
         "schedule.rate grows with the workers as it does there; it does not change with H.\n"
         "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
         "adacomm=5: begin with a large H; every 5 epochs it shrinks as the root of the training\n"
-        "loss has, or by gamma where that is less. The column period says what H is.\n"
+        "loss has, or by gamma where that is no less. The column period says what H is.\n"
         "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
         "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
         "and its steps are longer until they are back.\n"
