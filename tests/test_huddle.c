@@ -604,6 +604,36 @@ Test(huddle, other_settings_run_through) {
     cr_assert_eq(count_summaries(files_path("runs")), (int)(sizeof rows / sizeof *rows));
 }
 
+/* The last row of a run's metrics; the caller deletes it. */
+static cJSON *last_row(const char *run) {
+    size_t n;
+    char *text = program_load(run_path(run, "metrics.jsonl"), &n);
+    cr_assert(text != NULL && n > 1, "%s has no metrics", run);
+    text[n - 1] = '\0';
+    char *line = strrchr(text, '\n');
+    cJSON *row = cJSON_Parse(line ? line + 1 : text);
+    cr_assert(cJSON_IsObject(row), "%s", text);
+    free(text);
+    return row;
+}
+
+Test(huddle, a_row_says_how_the_averaging_does) {
+    train_well("task=quadratic", "strategy=gossip", "gossip.p=0.5", "quadratic.spread=1",
+        "workers=4", "schedule.rate=0.0625", "quadratic.samples=200", "epochs=2", "eval_every=1");
+    cJSON *row = last_row("runs/gossip-1");
+    double least = json_number(row, "weight_least"), away = json_number(row, "in_flight");
+    cr_assert(fabs(json_number(row, "weight") - 1) <= 1e-12, "no weight is lost");
+    cr_assert(least > 0 && least <= 0.25 && away >= 0 && away < 1, "%g and %g", least, away);
+    cr_assert(json_number(row, "effective_step") == 0.0625);
+    cr_assert(json_number(row, "consensus_distance") > 0);
+    static const char *const both[] = {"consensus_distance", "center_distance"};
+    for (int i = 0; i < 2; i++) {
+        cr_assert(json_number(row, both[i]) == summary_number("runs/gossip-1", both[i]));
+    }
+    cr_assert(!cJSON_HasObjectItem(row, "staleness"), "gossip counts none");
+    cJSON_Delete(row);
+}
+
 static int warnings_of(const char *const row[4], const char *want) {
     const char *words[PROGRAM_WORDS] = {"train", "folder=@/runs", "workers=4", "task=quadratic",
         "quadratic.samples=80", "epochs=1", "eval_every=0.25", "order=fixed"};

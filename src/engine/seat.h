@@ -54,9 +54,9 @@ struct seat {
     double all_at_gather;
     long steps_at_gather, all_steps_at_gather;
     double samples_read; /* drawn when the training losses were read last */
-    double read,
-        read_of;    /* losses, by samples, that were read and not looked at, and of how many */
-    uint64_t draws; /* worker_draw's counter */
+    double read;         /* losses that were read since anybody looked, times their samples */
+    double read_of;      /* and those samples */
+    uint64_t draws;      /* worker_draw's counter */
     struct ledger ledger;
     struct claim claim[SEAT_VECS];
     int claims;

@@ -67,7 +67,7 @@ struct strategy_ops {
     /* Main thread, after open: what it made of its settings, in one line, for the log. */
     void (*describe)(const struct strategy *s, const struct team *team, char *text, size_t n);
 
-    /* Of p workers. Any thread, any time after the options were read. When absent it acts like
+    /* Of p workers. Any thread, any time after open. When absent it acts like
      * plain descent at the rate eta. */
     struct forecast (*forecast)(const struct strategy *s, double eta, int p, double h);
 

@@ -73,7 +73,7 @@ static const struct option options[] = {
         "0: they do not",
         NULL},
     {"gamma", OPTION_REAL, offsetof(struct local_sgd, gamma), 0.5, 0, 1,
-        "adacomm: but at least by this factor", NULL},
+        "adacomm: by this factor instead, where they would not shrink", NULL},
     {"H_most", OPTION_INT, offsetof(struct local_sgd, H_most), 1000, 1, 1e6,
         "but to no more than this: a run ends, and is judged, between periods", NULL},
     {"groups", OPTION_INT, offsetof(struct local_sgd, groups), 1, 0, 1e6,
@@ -197,7 +197,7 @@ const struct strategy_ops strategy_local_sgd = {
         "schedule.rate grows with the workers as it does there; it does not change with H.\n"
         "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
         "adacomm=5: begin with a large H; every 5 epochs it shrinks as the root of the training\n"
-        "loss has, or by gamma where that is less. The column period says what H is.\n"
+        "loss has, or by gamma where that is no less. The column period says what H is.\n"
         "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
         "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
         "and its steps are longer until they are back.\n"
