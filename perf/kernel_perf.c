@@ -88,9 +88,16 @@ static void traffic_run(void *with) {
     b->small[3][0] = sum;
 }
 
-enum { CHAINS = 16, LANES = 16, TURNS = 1 << 14 };
+/* CHAINS sums of LANES floats each fit the registers, and do not wait for one another. */
+#if defined __AVX512F__
+enum { CHAINS = 16 };
+#elif defined __AVX__
+enum { CHAINS = 6 };
+#else
+enum { CHAINS = 3 };
+#endif
+enum { LANES = 16, TURNS = 1 << 14 };
 
-/* CHAINS sums that do not wait for one another, of LANES floats each. */
 static float chains_run(float a, float b) {
     float sum[CHAINS][LANES] = {{0}}, all = 0;
     for (int t = 0; t < TURNS; t++) {
