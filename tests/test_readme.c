@@ -15,7 +15,8 @@ static float answers[WORKERS][N];
 
 static void keep(void *with, const struct worker *w) {
     (void)with;
-    for (int i = 0; i < N; i++) answers[w->rank][i] = w->x.at[i];
+    stream_copy(w->q, answers[w->rank], w->x.at, sizeof answers[0]);
+    cr_assert_eq(stream_sync(w->q), STATUS_OK, "%s", fail_message());
 }
 
 TestSuite(readme, .timeout = 60);
