@@ -49,6 +49,7 @@ NVTX_FLAGS := -isystem $(CUDA_HOME)/include/nvtx3
 has_nvtx := $(call want,NVTX,$(call have,nvToolsExt.h,nvtxRangePop(),$(NVTX_FLAGS)))
 has_inih := $(call have,ini.h,ini_parse_stream,-linih)
 has_cjson := $(call have,cjson/cJSON.h,cJSON_Version(),-lcjson)
+LINKER := $(if $(call have,stdio.h,1,-fuse-ld=gold),-fuse-ld=gold)
 has_criterion := $(call have,criterion/criterion.h,criterion_initialize(),-lcriterion)
 endif
 
@@ -110,9 +111,10 @@ $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 $(BUILD)/%.cpp.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(QUIET)$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+# Test programs are many and run once: they are compiled and linked in a hurry.
 $(BUILD)/tests/%: tests/test_%.c $(LIB)
 	@mkdir -p $(@D)
-	$(QUIET)$(CC) $(TESTINC) $(THISINC) $(CFLAGS) -MMD -MP -MF $@.d $< $(MORE) $(LIB) $(LDLIBS) $(TESTLIB) -o $@
+	$(QUIET)$(CC) $(TESTINC) $(THISINC) $(CFLAGS:-O3=-O1) $(LINKER) -MMD -MP -MF $@.d $< $(MORE) $(LIB) $(LDLIBS) $(TESTLIB) -o $@
 # The kernels of this one are for the simulated CUDA.
 ifdef SIM
 $(BUILD)/tests/simulated: $(BUILD)/tests/simulated.cu.o

@@ -61,11 +61,16 @@ static struct seen *runs_seen;
 static struct strategy_ops runs_spy[RUNS_MOST];
 static const struct strategy_ops *runs_real[RUNS_MOST];
 
+/* to <- v, which may be a device's memory: who looks at a vector takes it by this. */
+static inline void runs_fetch(struct stream *q, float *to, struct vec v) {
+    stream_copy(q, to, v.at, v.n * sizeof *to);
+    if (stream_sync(q) != STATUS_OK) stream_fail(q, "%s", fail_message());
+}
+
 static inline float *runs_copy(struct stream *q, float *old, struct vec v) {
     float *to = realloc(old, (v.n ? v.n : 1) * sizeof *to);
     if (!to) abort();
-    stream_copy(q, to, v.at, v.n * sizeof *to);
-    if (stream_sync(q) != STATUS_OK) stream_fail(q, "%s", fail_message());
+    runs_fetch(q, to, v);
     return to;
 }
 
@@ -97,9 +102,8 @@ static inline struct vec runs_judged(struct strategy *s, struct worker *w) {
     struct vec v = runs_answer(s, w);
     const struct watch *watch = runs_seen->watch;
     if (watch && watch->judged) {
-        if (!w->q->device->ops->host_memory) team_sum1(w, 0); /* the others' work is done too */
-        struct worker shown = runs_worker_on_host(w);
-        watch->judged(watch->with, &shown, runs_on_host(w, 1, v));
+        (void)team_sum1(w, 0); /* the others have waited for theirs too */
+        watch->judged(watch->with, w, v);
     }
     runs_seen->answer[w->rank] = runs_copy(w->q, runs_seen->answer[w->rank], v);
     return v;

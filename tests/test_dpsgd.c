@@ -174,7 +174,7 @@ struct trail {
 static void keep_round(void *with, const struct worker *w, struct vec answer) {
     struct trail *t = with;
     (void)answer;
-    if (w->round < ROUNDS) memcpy(t->x[w->rank][w->round], w->x.at, sizeof t->x[0][0]);
+    if (w->round < ROUNDS) runs_fetch(w->q, t->x[w->rank][w->round], w->x);
 }
 
 /* Workers go to their own targets in ten steps; then the rate is 0 and they only mix. */

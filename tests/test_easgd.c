@@ -235,8 +235,8 @@ static void keep_round(void *with, const struct worker *w, struct vec answer) {
     struct trail *t = with;
     if (w->round >= t->rounds) return;
     size_t n = w->x.n, at = (size_t)w->round * n;
-    memcpy(t->x[w->rank] + at, w->x.at, n * sizeof(float));
-    if (w->rank == 0 && answer.at) memcpy(t->c + at, answer.at, n * sizeof(float));
+    runs_fetch(w->q, t->x[w->rank] + at, w->x);
+    if (w->rank == 0 && answer.at) runs_fetch(w->q, t->c + at, answer);
 }
 
 static void trail_open(struct trail *t, int p, int rounds, int n) {
@@ -320,6 +320,7 @@ Test(easgd, the_synchronous_map_has_its_eigenvalues) {
 }
 
 struct variance {
+    float *center;
     double sum;
     long n;
 };
@@ -327,7 +328,8 @@ struct variance {
 static void keep_variance(void *with, const struct worker *w, struct vec answer) {
     struct variance *v = with;
     if (w->rank != 0 || w->round < 120) return;
-    for (size_t i = 0; i < answer.n; i++) v->sum += (double)answer.at[i] * (double)answer.at[i];
+    v->center = runs_copy(w->q, v->center, answer);
+    for (size_t i = 0; i < answer.n; i++) v->sum += (double)v->center[i] * (double)v->center[i];
     v->n += (long)answer.n;
 }
 
@@ -345,6 +347,7 @@ Test(easgd, the_centers_variance_is_the_theorys) {
     cr_assert(v.n == 240 * 20000L, "%ld squares", v.n);
     double got = v.sum / (double)v.n, want = 0.0104558397;
     cr_assert(fabs(got - want) <= 0.01 * want, "%.7f, not %.7f", got, want);
+    free(v.center);
     seen_close(&seen);
 }
 
@@ -388,7 +391,7 @@ struct moment {
 static void keep_moment(void *with, const struct worker *w, struct vec answer) {
     struct moment *m = with;
     (void)answer;
-    if (w->steps == m->steps) memcpy(m->x[w->rank], w->x.at, sizeof m->x[0]);
+    if (w->steps == m->steps) runs_fetch(w->q, m->x[w->rank], w->x);
 }
 
 static void run_moment(struct moment *m, int p, const char *kind, const char *more, float center) {
@@ -455,11 +458,13 @@ static void keep_sum(void *with, const struct worker *w, struct vec answer) {
     struct sums *s = with;
     int k = s->looks[w->rank]++;
     if (k >= LOOKS) return;
+    float *x = runs_copy(w->q, NULL, w->x), *c = runs_copy(w->q, NULL, answer);
     s->part[w->rank] = realloc(s->part[w->rank], LOOKS * KEPT * sizeof(double));
     for (size_t i = 0; i < KEPT; i++) {
-        s->part[w->rank][(size_t)k * KEPT + i] =
-            (double)w->x.at[i] + (w->rank == 0 ? (double)answer.at[i] : 0);
+        s->part[w->rank][(size_t)k * KEPT + i] = (double)x[i] + (w->rank == 0 ? (double)c[i] : 0);
     }
+    free(x);
+    free(c);
 }
 
 static double kept_sum(const struct sums *s, int p, int look, size_t i) {

@@ -123,7 +123,7 @@ static void keep_centers(void *with, const struct worker *w, struct vec answer) 
         int k, end = 0;
         if (sscanf(shared_name(s), "center%d%n", &k, &end) != 1 || shared_name(s)[end]) continue;
         cr_assert(k >= 0 && k < GROUPS);
-        memcpy(c->at[k], shared_vec(s).at, shared_vec(s).n * sizeof(float));
+        runs_fetch(w->q, c->at[k], shared_vec(s));
     }
 }
 
@@ -220,13 +220,14 @@ static void keep_sum(void *with, const struct worker *w, struct vec answer) {
     int k = s->looks[w->rank]++;
     if (k >= LOOKS) return;
     double *sum = s->part[w->rank] + (size_t)k * KEPT;
-    for (size_t i = 0; i < KEPT; i++) sum[i] = (double)w->x.at[i];
-    if (w->rank != 0) return;
-    memcpy(s->root + (size_t)k * KEPT, answer.at, KEPT * sizeof(float));
-    for (struct shared *c = team_shared(w->team); c; c = shared_next(c)) {
-        const float *at = runs_on_host(w, 2, shared_vec(c)).at;
-        for (size_t i = 0; i < KEPT; i++) sum[i] += (double)at[i];
+    float *v = runs_copy(w->q, NULL, w->x);
+    for (size_t i = 0; i < KEPT; i++) sum[i] = (double)v[i];
+    if (w->rank == 0) runs_fetch(w->q, s->root + (size_t)k * KEPT, answer);
+    for (struct shared *c = team_shared(w->team); c && w->rank == 0; c = shared_next(c)) {
+        v = runs_copy(w->q, v, shared_vec(c));
+        for (size_t i = 0; i < KEPT; i++) sum[i] += (double)v[i];
     }
+    free(v);
 }
 
 /* As in test_easgd.c: workers come to their targets with next to no spring, then the rate is 0 and

@@ -281,10 +281,12 @@ static void keep_sum(void *with, const struct worker *w, struct vec answer) {
     if (k >= LOOKS) return;
     for (int r = 0; r < w->rank; r++) box = shared_next(box);
     double a = weight_of(w), mass = *shared_mass(box);
-    const float *in = runs_on_host(w, 2, shared_vec(box)).at;
+    float *x = runs_copy(w->q, NULL, w->x), *sent = runs_copy(w->q, NULL, shared_vec(box));
     for (int i = 0; i < KEPT; i++) {
-        s->x[w->rank][k][i] = a * (double)w->x.at[i] + (mass > 0 ? (double)in[i] : 0);
+        s->x[w->rank][k][i] = a * (double)x[i] + (mass > 0 ? (double)sent[i] : 0);
     }
+    free(x);
+    free(sent);
     s->weight[w->rank][k] = a + mass;
     cr_assert(a > 0, "worker %d has no weight", w->rank);
 }

@@ -143,7 +143,7 @@ static void keep_velocity(void *with, const struct worker *w, struct vec answer)
     if (w->rank != 0) return;
     for (struct shared *s = team_shared(w->team); s; s = shared_next(s)) {
         if (!strcmp(shared_name(s), "velocity")) {
-            memcpy(lost_velocity, shared_vec(s).at, sizeof lost_velocity);
+            runs_fetch(w->q, lost_velocity, shared_vec(s));
         }
     }
 }

@@ -17,7 +17,7 @@ static float answers[WORKERS][N];
 static void keep(void *with, const struct worker *w) {
     (void)with;
     stream_copy(w->q, answers[w->rank], w->x.at, sizeof answers[0]);
-    cr_assert_eq(stream_sync(w->q), STATUS_OK);
+    cr_assert_eq(stream_sync(w->q), STATUS_OK, "%s", fail_message());
 }
 
 TestSuite(readme, .timeout = 60);

@@ -59,11 +59,13 @@ struct Warp {
     Lane lane[32];
 };
 
-// What one stream thread needs to run blocks; one per thread, kept between launches.
+// What a thread needs to run the blocks of a launch, whose end gives it back: the next launch may be
+// another thread's.
 struct Exec {
     Fiber main;
     Fiber *current = &main;
     FiberList idle, ready, waiting; // waiting: at __syncthreads
+    unsigned count = 0;             // threads of a block
     unsigned waiting_count = 0, exited_count = 0;
     bool met = false; // warps[] and exited_count are kept for this block
     const CudasimLaunch *launch = nullptr;
@@ -74,6 +76,8 @@ struct Exec {
 };
 
 static thread_local Exec *t_exec;
+static std::mutex g_mutex;
+static std::vector<Exec *> &g_idle = *new std::vector<Exec *>();
 
 static void list_push(FiberList &list, Fiber *fiber) {
     fiber->next = nullptr;
@@ -111,6 +115,18 @@ asm(".text\n"
     ".size cudasim_switch, . - cudasim_switch\n");
 #endif
 
+#ifdef SIM_ASAN
+// The first stack that a launch leaves is its thread's own.
+static void fiber_arrives(Exec *e, void *sanitizer) {
+    const void *stack;
+    size_t size;
+    __sanitizer_finish_switch_fiber(sanitizer, &stack, &size);
+    if (e->main.stack) return;
+    e->main.stack = (char *)stack;
+    e->main.stack_size = size;
+}
+#endif
+
 static void fiber_switch(Exec *e, Fiber *to) {
     Fiber *from = e->current;
     if (from == to) return;
@@ -126,35 +142,31 @@ static void fiber_switch(Exec *e, Fiber *to) {
     swapcontext(&from->context, &to->context);
 #endif
 #ifdef SIM_ASAN
-    __sanitizer_finish_switch_fiber(from->sanitizer, nullptr, nullptr);
+    fiber_arrives(e, from->sanitizer);
 #endif
 }
 
 static void block_deadlock(Exec *e) {
     char text[160];
-    unsigned count = cudasim_self.count, waiting = e->waiting_count;
+    unsigned waiting = e->waiting_count;
     snprintf(text, sizeof(text),
         "barrier deadlock (%u threads wait at __syncthreads, %u at a warp "
         "operation, %u have returned)",
-        waiting, count - waiting - e->exited_count, e->exited_count);
+        waiting, e->count - waiting - e->exited_count, e->exited_count);
     kernel_fatal(text);
 }
 
+// Between launches a fiber is idle here, and goes on in another thread: after a switch nothing of a
+// thread's own is looked at that was found before it.
 static void fiber_main() {
     Exec *e = t_exec;
 #ifdef SIM_ASAN
-    const void *stack;
-    size_t size;
-    __sanitizer_finish_switch_fiber(nullptr, &stack, &size);
-    if (!e->main.stack) {
-        e->main.stack = (char *)stack;
-        e->main.stack_size = size;
-    }
+    fiber_arrives(e, nullptr);
 #endif
     for (;;) {
         (*e->threads_run)();
         Fiber *next = list_pop(e->ready);
-        if (!next && e->met && e->exited_count != cudasim_self.count) block_deadlock(e);
+        if (!next && e->met && e->exited_count != e->count) block_deadlock(e);
         list_push(e->idle, e->current);
         fiber_switch(e, next ? next : &e->main);
     }
@@ -338,22 +350,37 @@ static void block_run(Exec *e, long order) {
         if (end[i] != 0xff) kernel_fatal("write past the end of dynamic shared memory");
 }
 
-void kernel_run(const CudasimLaunch &launch, const Work &threads_run) {
-    Exec *e = t_exec;
-    long order = sim_env("CUDASIM_ORDER", 0);
-    if (!e) {
-        e = t_exec = new Exec();
-        e->random = (uint64_t)sim_env("CUDASIM_SEED", 1);
-#ifdef SIM_TSAN
-        e->main.sanitizer = __tsan_get_current_fiber();
-#endif
+static Exec *exec_take() {
+    std::lock_guard<std::mutex> lock(g_mutex);
+    if (g_idle.empty()) {
+        Exec *fresh = new Exec();
+        fresh->random = (uint64_t)sim_env("CUDASIM_SEED", 1);
+        return fresh;
     }
+    Exec *e = g_idle.back();
+    g_idle.pop_back();
+    return e;
+}
+
+static void exec_give(Exec *e) {
+    e->launch = nullptr;
+    e->main.stack = nullptr;
+    std::lock_guard<std::mutex> lock(g_mutex);
+    g_idle.push_back(e);
+}
+
+void kernel_run(const CudasimLaunch &launch, const Work &threads_run) {
+    Exec *e = t_exec = exec_take();
+    long order = sim_env("CUDASIM_ORDER", 0);
+#ifdef SIM_TSAN
+    e->main.sanitizer = __tsan_get_current_fiber();
+#endif
     e->launch = &launch;
     e->threads_run = &threads_run;
     CudasimSelf *self = &cudasim_self;
     self->block_dim = launch.block;
     self->grid_dim = launch.grid;
-    self->count = launch.block.x * launch.block.y * launch.block.z;
+    self->count = e->count = launch.block.x * launch.block.y * launch.block.z;
     uint64_t plane = (uint64_t)launch.grid.x * launch.grid.y, blocks = plane * launch.grid.z;
     unsigned stride = 1, offset = 0;
     if (blocks < ~0u) order_choose(order, e->random, (unsigned)blocks, &stride, &offset);
@@ -363,27 +390,10 @@ void kernel_run(const CudasimLaunch &launch, const Work &threads_run) {
             (unsigned)(b / plane)};
         block_run(e, order);
     }
-    e->launch = nullptr;
-}
-
-// Called when a stream thread ends; between launches every fiber is idle.
-void kernel_thread_end() {
-    Exec *e = t_exec;
-    while (Fiber *fiber = e ? list_pop(e->idle) : nullptr) {
-#ifdef SIM_ASAN
-        ASAN_UNPOISON_MEMORY_REGION(fiber->stack, fiber->stack_size);
-#endif
-        munmap(fiber->stack, fiber->stack_size);
-#ifdef SIM_TSAN
-        __tsan_destroy_fiber(fiber->sanitizer);
-#endif
-        delete fiber;
-    }
-    delete e;
     t_exec = nullptr;
+    exec_give(e);
 }
 
-static std::mutex g_mutex;
 static std::map<const void *, size_t> &g_shared_max = *new std::map<const void *, size_t>();
 
 bool cudasim_launch_begin(const CudasimLaunch &launch) {

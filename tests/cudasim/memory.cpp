@@ -110,13 +110,36 @@ void memory_init(int device_count) {
     sigaction(SIGSEGV, &action, &g_old_action);
 }
 
-void memory_thread_begin(int device) {
+// A fault on the stack of a simulated thread needs another stack to be told on.
+struct SignalStack {
+    stack_t own = {};
+    SignalStack() {
+        stack_t before;
+        if (sigaltstack(nullptr, &before) == 0 && !(before.ss_flags & SS_DISABLE)) return;
+        own.ss_size = 64 << 10;
+        own.ss_sp =
+            mmap(nullptr, own.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        sigaltstack(&own, nullptr);
+    }
+    ~SignalStack() {
+        if (!own.ss_sp) return;
+        stack_t none = {};
+        none.ss_flags = SS_DISABLE;
+        sigaltstack(&none, nullptr);
+        munmap(own.ss_sp, own.ss_size);
+    }
+};
+
+void memory_enter(int device) {
+    static thread_local SignalStack stack;
+    (void)stack;
     t_stream_device = device;
-    stack_t alt = {};
-    alt.ss_size = 64 << 10;
-    alt.ss_sp =
-        mmap(nullptr, alt.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    sigaltstack(&alt, nullptr);
+    memory_access(device, false);
+}
+
+void memory_leave() {
+    t_stream_device = -1;
+    memory_access_none();
 }
 
 // ---- checks ----
@@ -188,6 +211,39 @@ Work memory_far_trouble(int device, Work run) {
 
 // ---- allocation ----
 
+// Large allocations begin as private copies of one chunk of poison, and become zero as fresh pages:
+// what a program never touches, such as most of a workspace, costs nothing.
+constexpr size_t CHUNK = 256 << 10;
+
+static int poison_file() {
+    static int file = [] {
+        int fd = memfd_create("cudasim poison", MFD_CLOEXEC);
+        std::vector<char> poison(CHUNK, (char)POISON);
+        return fd >= 0 && write(fd, poison.data(), CHUNK) == (ssize_t)CHUNK ? fd : -1;
+    }();
+    return file;
+}
+
+// Lends poison for the first chunks; the bytes that it covers.
+static size_t poison_lend(char *base, size_t size) {
+    size_t lent = 0;
+    for (; size - lent >= CHUNK && poison_file() >= 0; lent += CHUNK)
+        if (mmap(base + lent, CHUNK, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, poison_file(), 0) == MAP_FAILED)
+            break;
+    return lent;
+}
+
+// Zeros the whole pages of a device's memory, if they are many; the bytes from `at` that it did.
+static size_t zero_pages(char *at, size_t n, int key) {
+    size_t whole = (uintptr_t)at % PAGE == 0 && n >= CHUNK ? n / PAGE * PAGE : 0;
+    if (!whole || mmap(at, whole, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return 0;
+    if (key > 0) pkey_mprotect(at, whole, PROT_READ | PROT_WRITE, key);
+    return whole;
+}
+
 static cudaError_t alloc_new(void **out, size_t size, int device) {
     if (!out) return sim_return(cudaErrorInvalidValue);
     *out = nullptr;
@@ -203,7 +259,8 @@ static cudaError_t alloc_new(void **out, size_t size, int device) {
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return sim_return(cudaErrorMemoryAllocation);
     ASAN_UNPOISON_MEMORY_REGION(base, mapped);
-    memset(base, POISON, size);
+    size_t lent = poison_lend(base, size);
+    memset(base + lent, POISON, size - lent);
     memset(base + size, GUARD, data - size);
     ASAN_POISON_MEMORY_REGION(base + size, data - size);
     mprotect(base + data, PAGE, PROT_NONE);
@@ -430,7 +487,10 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t handle)
     if (sim_faulted(stream->device)) return sim_return(cudaErrorIllegalAddress);
     if (n == 0) return cudaSuccess;
     memory_check_device("cudaMemsetAsync", "destination", dst, n, stream->device);
-    stream_push(stream, "cudaMemsetAsync", [=] { memset(dst, value, n); });
+    stream_push(stream, "cudaMemsetAsync", [=, key = g_key[stream->device]] {
+        size_t done = value == 0 ? zero_pages((char *)dst, n, key) : 0;
+        memset((char *)dst + done, value, n - done);
+    });
     return cudaSuccess;
 }
 

@@ -1,19 +1,23 @@
 // Devices, streams, events, graphs and error state of the simulated CUDA.
 #include "sim.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstring>
 #include <thread>
 #include <unistd.h>
+#include <unordered_set>
 
 using Clock = std::chrono::steady_clock;
 
 struct State {
-    std::mutex mutex; // guards the two lists; never held while a stream's mutex is wanted
+    std::mutex mutex; // guards what follows it; never held while a stream's mutex is wanted
+    std::vector<CUstream_st *> streams;     // that are not destroyed, or have work left
+    std::unordered_set<const void *> known; // all streams and events that ever were
+    uint64_t numbered = 0;                  // streams
+    pid_t pumped = 0;                       // the process that has the thread `pump`
     int device_count, jitter_us;
     uint64_t seed;
-    std::vector<CUstream_st *> streams;
-    std::vector<CUevent_st *> events;
     std::atomic<bool> faulted[DEVICES_MAX];
     std::atomic<bool> peer[DEVICES_MAX][DEVICES_MAX];
     std::atomic<int> trouble[DEVICES_MAX][DEVICES_MAX]; // enum cudasim_trouble
@@ -55,17 +59,8 @@ uint64_t sim_random(uint64_t &state) {
 
 State *sim_state();
 
-static long handles_live() {
-    State *s = sim_state();
-    std::lock_guard<std::mutex> lock(s->mutex);
-    long live = sim_handles;
-    for (CUstream_st *stream : s->streams) live += !stream->destroyed;
-    for (CUevent_st *event : s->events) live += !event->destroyed;
-    return live;
-}
-
 static void leak_report() {
-    long handles = handles_live(), memory = memory_live(true);
+    long handles = sim_handles, memory = memory_live(true);
     if (handles)
         fprintf(stderr, "cudasim: leak: %ld streams, events, graphs, handles and communicators\n",
             handles);
@@ -117,34 +112,104 @@ static bool capture_forbids() { return t_captures > 0 || sim_state()->captures_g
 
 // ---- streams ----
 
+// Some operations come earlier than they must, and some are delayed.
+constexpr unsigned EAGER = 16, DELAYS = 64, PUMP_US = 1000;
+
+static void dep_wait(const Dep &dep);
+
+// Those who wait look again. The stream's mutex is held.
+static void stream_tell(CUstream_st *stream) {
+    if (stream->wanted == ~0ull) return;
+    stream->wanted = ~0ull;
+    stream->done.notify_all();
+}
+
+// Runs the first operation of the queue. The caller is who runs this stream, and holds its mutex.
+static void stream_step(CUstream_st *stream, std::unique_lock<std::mutex> &lock, unsigned share) {
+    unsigned jitter = (unsigned)sim_state()->jitter_us;
+    uint64_t random = jitter > 0 ? sim_random(stream->random) : 0;
+    Op op = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    lock.unlock();
+    for (const Dep &dep : op.deps) dep_wait(dep);
+    if (jitter > 0 && random % share == 0) usleep((unsigned)(random >> 32) % jitter);
+    if (op.run) {
+        t_op_name = op.name;
+        memory_enter(stream->device);
+        op.run();
+        memory_leave();
+        t_op_name = nullptr;
+    }
+    op = Op();
+    lock.lock();
+    if (++stream->completed >= stream->wanted) stream_tell(stream);
+}
+
 static void stream_thread(CUstream_st *stream) {
-    t_device = stream->device;
-    memory_thread_begin(stream->device);
-    int jitter = sim_state()->jitter_us;
-    uint64_t random = sim_state()->seed * 1000003u + stream->id;
     std::unique_lock<std::mutex> lock(stream->mutex);
     for (;;) {
-        stream->work.wait(lock, [&] { return !stream->queue.empty() || stream->destroyed; });
-        if (stream->queue.empty()) {
-            kernel_thread_end();
-            return;
+        stream->work.wait(lock, [&] {
+            return stream->queue.empty() ? stream->destroyed && !stream->running
+                                         : stream->woken && !stream->running;
+        });
+        if (stream->queue.empty()) return;
+        stream->running = true;
+        for (unsigned share = 1; !stream->queue.empty(); share = DELAYS)
+            stream_step(stream, lock, share);
+        stream->running = stream->woken = false;
+    }
+}
+
+// The stream's own thread runs what is in the queue. Its mutex is held.
+static void stream_wake(CUstream_st *stream) {
+    if (stream->queue.empty() || stream->running || stream->woken) return;
+    stream->woken = true;
+    if (!stream->started) std::thread(stream_thread, stream).detach();
+    stream->started = true;
+    stream->work.notify_one();
+}
+
+// Waits for a point of a stream, by running what is in its queue up to there unless another does.
+static void dep_wait(const Dep &dep) {
+    CUstream_st *stream = dep.stream;
+    std::unique_lock<std::mutex> lock(stream->mutex);
+    while (stream->completed < dep.seq) {
+        if (stream->running) {
+            stream->wanted = std::min(stream->wanted, dep.seq);
+            stream->done.wait(lock);
+            continue;
         }
-        Op op = std::move(stream->queue.front());
-        stream->queue.pop_front();
-        lock.unlock();
-        for (const Dep &dep : op.deps) {
-            std::unique_lock<std::mutex> wait(dep.stream->mutex);
-            dep.stream->done.wait(wait, [&] { return dep.stream->completed >= dep.seq; });
+        stream->running = true;
+        while (stream->completed < dep.seq) stream_step(stream, lock, DELAYS);
+        stream->running = false;
+        if (stream->queue.empty()) stream->woken = false;
+        stream_tell(stream); // who waits for more than this goes on with it
+        if (stream->woken || stream->destroyed) stream->work.notify_one();
+    }
+}
+
+// What nobody has waited for since the last look is run by the stream's own thread.
+static void pump() {
+    State *s = sim_state();
+    for (;;) {
+        usleep(PUMP_US);
+        std::vector<CUstream_st *> streams;
+        {
+            std::lock_guard<std::mutex> lock(s->mutex);
+            streams = s->streams;
         }
-        if (jitter > 0) usleep(sim_random(random) % (unsigned)jitter);
-        t_op_name = op.name;
-        memory_access(stream->device, false);
-        if (op.run) op.run();
-        t_op_name = nullptr;
-        op = Op();
-        lock.lock();
-        stream->completed++;
-        stream->done.notify_all();
+        std::unordered_set<CUstream_st *> over;
+        for (CUstream_st *stream : streams) {
+            std::lock_guard<std::mutex> lock(stream->mutex);
+            if (stream->looked == stream->completed + 1) stream_wake(stream);
+            stream->looked = stream->queue.empty() ? 0 : stream->completed + 1;
+            if (stream->destroyed && stream->queue.empty() && !stream->running) over.insert(stream);
+        }
+        if (over.empty()) continue;
+        std::lock_guard<std::mutex> lock(s->mutex);
+        auto is_over = [&](CUstream_st *stream) { return over.count(stream) > 0; };
+        s->streams.erase(
+            std::remove_if(s->streams.begin(), s->streams.end(), is_over), s->streams.end());
     }
 }
 
@@ -152,23 +217,29 @@ static CUstream_st *stream_new(int device) {
     State *s = sim_state();
     CUstream_st *stream = new CUstream_st();
     stream->device = device;
+    sim_handles++;
     std::lock_guard<std::mutex> lock(s->mutex);
-    stream->id = (int)s->streams.size();
+    stream->random = s->seed * 1000003u + s->numbered++;
     s->streams.push_back(stream);
+    s->known.insert(stream);
+    if (s->pumped != getpid()) std::thread(pump).detach(); // a fork has no threads
+    s->pumped = getpid();
     return stream;
 }
 
 CUstream_st *stream_get(const char *call, cudaStream_t stream) {
+    static thread_local cudaStream_t t_last;
     State *s = sim_state();
     if (!stream) sim_fatal("%s: the default stream is not simulated", call);
-    std::lock_guard<std::mutex> lock(s->mutex);
-    for (CUstream_st *known : s->streams)
-        if (known == stream) {
-            if (stream->destroyed)
-                sim_fatal("%s: stream was destroyed (cudaErrorInvalidResourceHandle)", call);
-            return stream;
-        }
-    sim_fatal("%s: not a stream (cudaErrorInvalidResourceHandle)", call);
+    if (stream != t_last) {
+        std::lock_guard<std::mutex> lock(s->mutex);
+        if (!s->known.count(stream))
+            sim_fatal("%s: not a stream (cudaErrorInvalidResourceHandle)", call);
+    }
+    t_last = stream;
+    if (stream->destroyed)
+        sim_fatal("%s: stream was destroyed (cudaErrorInvalidResourceHandle)", call);
+    return stream;
 }
 
 static Dep stream_tail(CUstream_st *stream) {
@@ -191,11 +262,7 @@ void stream_push(CUstream_st *stream, const char *name, Work run, std::vector<De
     std::lock_guard<std::mutex> lock(stream->mutex);
     stream->queue.push_back(Op{name, std::move(run), std::move(deps)});
     stream->submitted++;
-    if (!stream->started) {
-        stream->started = true;
-        std::thread(stream_thread, stream).detach();
-    }
-    stream->work.notify_one();
+    if (sim_state()->jitter_us > 0 && sim_random(stream->random) % EAGER == 0) stream_wake(stream);
 }
 
 void stream_order(CUstream_st *first, CUstream_st *then) {
@@ -206,14 +273,12 @@ void stream_order(CUstream_st *first, CUstream_st *then) {
         stream_push(then, "order", nullptr, {stream_tail(first)});
 }
 
-static void dep_wait(const Dep &dep) {
-    std::unique_lock<std::mutex> lock(dep.stream->mutex);
-    dep.stream->done.wait(lock, [&] { return dep.stream->completed >= dep.seq; });
-}
-
+// Who asks again and again waits too, though not here.
 static bool dep_done(const Dep &dep) {
     std::lock_guard<std::mutex> lock(dep.stream->mutex);
-    return dep.stream->completed >= dep.seq;
+    if (dep.stream->completed >= dep.seq) return true;
+    stream_wake(dep.stream);
+    return false;
 }
 
 void stream_wait_all(CUstream_st *stream) { dep_wait(stream_tail(stream)); }
@@ -249,8 +314,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
     if (!handle) return sim_return(cudaErrorInvalidResourceHandle);
     CUstream_st *stream = stream_get("cudaStreamDestroy", handle);
     std::lock_guard<std::mutex> lock(stream->mutex);
-    stream->destroyed = true; // work already queued still runs, then the thread ends
-    stream->work.notify_one();
+    stream->destroyed = true; // work already queued still runs, then its thread ends
+    stream_wake(stream);
+    if (stream->started) stream->work.notify_one();
+    sim_handles--;
     return cudaSuccess;
 }
 
@@ -289,8 +356,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t fn, void *user)
 static CUevent_st *event_get(const char *call, cudaEvent_t event) {
     State *s = sim_state();
     std::lock_guard<std::mutex> lock(s->mutex);
-    for (CUevent_st *known : s->events)
-        if (known == event && !event->destroyed) return event;
+    if (s->known.count(event) && !event->destroyed) return event;
     sim_fatal("%s: not an event, or a destroyed one (cudaErrorInvalidResourceHandle)", call);
 }
 
@@ -305,7 +371,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     fresh->device = t_device;
     fresh->flags = flags;
     std::lock_guard<std::mutex> lock(sim_state()->mutex);
-    sim_state()->events.push_back(*event = fresh);
+    sim_state()->known.insert(*event = fresh);
+    sim_handles++;
     return cudaSuccess;
 }
 
@@ -314,6 +381,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlag
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     sim_enter("cudaEventDestroy");
     event_get("cudaEventDestroy", event)->destroyed = true;
+    sim_handles--;
     return cudaSuccess;
 }
 
@@ -516,7 +584,7 @@ void cudasim_fail_capture(long nth) { sim_state()->fail_capture = nth; }
 void cudasim_peer_trouble(int device, int peer, int trouble) {
     sim_state()->trouble[device][peer] = trouble;
 }
-long cudasim_live(void) { return handles_live() + memory_live(false); }
+long cudasim_live(void) { return sim_handles + memory_live(false); }
 
 cudaError_t cudaGetDeviceCount(int *count) {
     sim_enter("cudaGetDeviceCount");

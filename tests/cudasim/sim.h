@@ -72,12 +72,17 @@ struct CUgraphExec_st {
 
 // Streams are never deleted, so a stale handle can be told from a live one.
 struct CUstream_st {
-    int device = 0, id = 0;
-    bool destroyed = false, started = false;
+    int device = 0;
+    std::atomic<bool> destroyed{false};
+    bool started = false; // its own thread
+    bool woken = false;   // its own thread is to run what is in the queue
+    bool running = false; // a thread, its own or one that waits, runs what is in the queue
+    uint64_t random = 0, looked = 0;
     std::mutex mutex;
     std::condition_variable work, done;
     std::deque<Op> queue;
     uint64_t submitted = 0, completed = 0;
+    uint64_t wanted = ~0ull; // how many completed ones those who sleep wait for, at least
     CUgraph_st *capture = nullptr;
     int lane = 0;
     std::vector<int> capture_deps;
@@ -128,8 +133,9 @@ void memory_check_arg(
     const CudasimLaunch &launch, int device, int index, const void *word, bool is_pointer);
 void memory_far_clear(); // the launch to come has named no other device's memory yet
 Work memory_far_trouble(int device, Work run); // run, with the trouble that such memory makes
-void memory_thread_begin(int device);          // rights and signal stack of a stream thread
-void memory_access(int device, bool all);      // which devices' memory this thread may touch
+void memory_enter(int device);                 // this thread runs an operation of that device
+void memory_leave();
+void memory_access(int device, bool all); // which devices' memory this thread may touch
 void memory_access_none();
 void memory_init(int device_count);
 long memory_live(bool report); // allocations that were not given back
@@ -137,7 +143,6 @@ long memory_live(bool report); // allocations that were not given back
 // ---- exec.cpp ----
 
 void kernel_run(const CudasimLaunch &launch, const Work &threads_run);
-void kernel_thread_end();
 void kernel_where(char *text, size_t size); // " in kernel K, block (..), thread (..)" or ""
 
 #endif
