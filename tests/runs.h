@@ -20,8 +20,7 @@
 #include "engine/team_waits.h"
 #include "strategies/strategies.h"
 
-/* Who wants to look while a run goes on, on the worker's own thread. x and the answer are in host
- * memory, copied there from a GPU; what else a worker has is where it is: runs_on_host. */
+/* Who wants to look while a run goes on. Host memory; on the worker's own thread. */
 struct watch {
     /* Optional. Before each round. */
     void (*begins)(void *with, const struct worker *w);
@@ -74,22 +73,6 @@ static inline float *runs_copy(struct stream *q, float *old, struct vec v) {
     return to;
 }
 
-/* A vector as it is now, in host memory; of a worker's `slot`, until the next one there. */
-enum { RUNS_SLOTS = 3 };
-
-static inline struct vec runs_on_host(const struct worker *w, int slot, struct vec v) {
-    static float *copies[TEAM_MOST][RUNS_SLOTS];
-    if (!v.at || w->q->device->ops->host_memory) return v;
-    copies[w->rank][slot] = runs_copy(w->q, copies[w->rank][slot], v);
-    return (struct vec){copies[w->rank][slot], v.n};
-}
-
-static inline struct worker runs_worker_on_host(const struct worker *w) {
-    struct worker shown = *w;
-    shown.x = runs_on_host(w, 0, w->x);
-    return shown;
-}
-
 /* Whoever looks at a vector waits for it first. */
 static inline struct vec runs_answer(struct strategy *s, struct worker *w) {
     const struct strategy_ops *real = runs_real[s->ops - runs_spy];
@@ -114,9 +97,8 @@ static inline enum status runs_round(struct strategy *s, struct worker *w) {
     if (watch && watch->begins) watch->begins(watch->with, w);
     TRY(runs_real[s->ops - runs_spy]->round(s, w));
     if (watch && watch->rounded) {
-        struct vec v = watch->answers ? runs_answer(s, w) : (struct vec){NULL, 0};
-        struct worker shown = runs_worker_on_host(w);
-        watch->rounded(watch->with, &shown, runs_on_host(w, 1, v));
+        struct vec none = {NULL, 0};
+        watch->rounded(watch->with, w, watch->answers ? runs_answer(s, w) : none);
     }
     return STATUS_OK;
 }

@@ -15,6 +15,7 @@ Test(cuda, is_not_in_this_build) { cr_skip_test("built without CUDA; make sim te
 #else
 
 #include "check.h"
+#include "engine/devices.h"
 #include "kernels/cuda_stream.cuh"
 
 /* Some delay on each stream, so that what no event orders comes in another order now and then. */
@@ -52,18 +53,22 @@ static void gpu_close(struct gpu g) {
     device_close(g.d);
 }
 
-/* As Criterion's process has made no call yet. */
-Test(cuda, streams_have_connections_of_their_own_unless_the_user_says_otherwise) {
+static const char *connections_for(int workers) {
+    struct devices d;
+    cr_assert(devices_choose(&d, devices, "auto", workers) == STATUS_OK, "%s", fail_message());
+    return getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+}
+
+Test(cuda, streams_of_many_workers_have_connections_of_their_own) {
     unsetenv("CUDA_DEVICE_MAX_CONNECTIONS");
-    (void)device_cuda.count();
-    const char *asked = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    cr_assert(connections_for(4) == NULL);
+    const char *asked = connections_for(5);
     cr_assert(asked && !strcmp(asked, "32"), "%s", asked ? asked : "none");
 }
 
 Test(cuda, the_users_word_on_connections_counts) {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "4", 1);
-    (void)device_cuda.count();
-    cr_assert(!strcmp(getenv("CUDA_DEVICE_MAX_CONNECTIONS"), "4"));
+    cr_assert(!strcmp(connections_for(64), "4"));
 }
 
 static void *gpu_alloc(struct gpu g, size_t bytes) {

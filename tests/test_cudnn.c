@@ -19,11 +19,16 @@ Test(cudnn, convolves_in_runs) { cr_skip_test("needs the simulated CUDA with cuD
 /* ---- in words --------------------------------------------------------------------------------- */
 
 /* A short run named "a"; steps counts from its beginning. */
-static struct program train(const char *command, const char *steps, const char *more) {
+static struct program train_by(
+    const char *rounding, const char *command, const char *steps, const char *more) {
     const char *folder = strcmp(command, "resume") ? "folder=@/runs" : "@/runs/a";
     const char *name = strcmp(command, "resume") ? "name=a" : "run.keep=2";
     return program(command, folder, name, steps, "strategy=allreduce", "workers=2",
-        "devices=cuda:0,cuda:1", more);
+        "devices=cuda:0,cuda:1", rounding, more);
+}
+
+static struct program train(const char *command, const char *steps, const char *more) {
+    return train_by("tf32=1", command, steps, more);
 }
 
 static void check_has(const char *file, const char *words) {
@@ -60,6 +65,12 @@ Test(cudnn, that_is_missing_is_done_without) {
 
 Test(cudnn, that_is_not_wanted_is_not_asked_for) {
     check_says(train("train", "steps=2", "cudnn=0"), 0, "convolutions by columns and products\n");
+    check_has("runs/a/config.ini", "\ncudnn = 0\n");
+}
+
+Test(cudnn, convolves_in_float32_only_where_the_user_says_so) {
+    check_says(train_by("tf32=0", "train", "steps=2", "seed=1"), 0,
+        "convolutions by columns and products\n");
     check_has("runs/a/config.ini", "\ncudnn = 0\n");
 }
 
@@ -111,7 +122,8 @@ Test(cudnn, that_was_planned_with_must_be_there_for_each_worker) {
     const struct watch watch = {.tasks = list};
     struct seen seen;
     without.learner_open = open_without;
-    run_words(&seen, &watch, "run.strategy=alone run.task=classify run.steps=2 run.workers=1");
+    run_words(&seen, &watch,
+        "run.strategy=alone run.task=classify run.steps=2 run.workers=1 run.cudnn=1");
     cr_assert(learners == 2 && seen.end == STATUS_DEVICE, "%d: %s", learners, seen.why);
     cr_assert(strstr(seen.why, "run.cudnn = 1, and there is none"), "%s", seen.why);
     seen_close(&seen);
@@ -119,15 +131,17 @@ Test(cudnn, that_was_planned_with_must_be_there_for_each_worker) {
 
 /* ---- in bits ---------------------------------------------------------------------------------- */
 
-static struct seen learned(const char *more) {
+static struct seen learned_by(const char *cudnn, const char *more) {
     struct seen seen;
     run_words(&seen, NULL,
         "run.strategy=easgd run.task=classify run.order=fixed run.steps=12 run.workers=3 "
-        "schedule.rate=0.01 %s",
-        more);
+        "schedule.rate=0.01 run.cudnn=%s %s",
+        cudnn, more);
     cr_assert(seen.end == STATUS_OK, "%s: %s", more, seen.why);
     return seen;
 }
+
+static struct seen learned(const char *more) { return learned_by("1", more); }
 
 Test(cudnn, gives_the_same_bits_again_on_any_devices) {
     static const char *const cases[] = {"run.devices=cuda:0", "run.devices=cuda:0,cuda:1,cuda:2",
@@ -146,7 +160,7 @@ Test(cudnn, gives_the_same_bits_again_on_any_devices) {
 Test(cudnn, convolves_as_often_as_the_settings_say) {
     for (int on = 0; on < 2; on++) {
         long before = cudasim_cudnn_calls();
-        struct seen seen = learned(on ? "run.cudnn=1" : "run.cudnn=0");
+        struct seen seen = learned_by(on ? "1" : "0", "");
         cr_assert((cudasim_cudnn_calls() > before) == on, "run.cudnn=%d", on);
         seen_close(&seen);
     }

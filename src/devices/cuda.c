@@ -14,6 +14,9 @@ enum { MB = 1 << 20 };
 /* What cuBLAS's manual recommends from Hopper on, and for what came before. */
 enum { WORKSPACE = 32 * MB, WORKSPACE_BEFORE_HOPPER = 4 * MB };
 
+/* So many share the connections that there are unless more are asked for. */
+enum { WORKERS_BY_DEFAULT = 4 };
+
 struct piece { /* memory that goes back at close */
     struct piece *next;
     void *at;
@@ -51,12 +54,14 @@ static enum status blas_checked(int index, const char *call, cublasStatus_t stat
 
 /* Streams reach a GPU by connections, and what waits for an event in one of them holds up all streams
  * that share it. A worker has up to four streams; by default there are eight connections, and at most
- * 32. The driver looks at its first call, on the main thread; what the user says counts. */
-static void ask_for_connections(void) { (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0); }
+ * 32, which every process beside has to share the GPU's channels with: for few workers the default
+ * will do. The driver looks at its first call; what the user says counts. */
+static void cuda_expect(int workers) {
+    if (workers > WORKERS_BY_DEFAULT) (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
 
 static int cuda_count(void) {
     int count = 0;
-    ask_for_connections();
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error == cudaSuccess && count > 0) return count;
     (void)cudaGetLastError();
@@ -114,7 +119,6 @@ static void cuda_close(struct device *d) {
 
 static enum status cuda_open(struct device **out, int index, int threads) {
     (void)threads;
-    ask_for_connections();
     struct cuda *c = calloc(1, sizeof *c);
     if (!c) return fail(STATUS_FAILED, "no memory for a CUDA device");
     c->base.ops = &device_cuda;
@@ -401,6 +405,7 @@ static void cuda_capture_close(struct capture *g) {
 const struct device_ops device_cuda = {
     .kind = "cuda",
     .host_memory = 0,
+    .expect = cuda_expect,
     .count = cuda_count,
     .address = cuda_address,
     .open = cuda_open,

@@ -34,6 +34,10 @@ struct device_ops {
     const char *kind; /* "host", "cuda" */
     int host_memory;  /* its kernels read plain host memory: nothing has to be copied there */
 
+    /* Optional. So many workers will share the devices of this kind. Main thread, before any other
+     * call of the process to the kind; later it does nothing. */
+    void (*expect)(int workers);
+
     /* All required. How many there are: 0 where there is none, and then fail_message says why. */
     int (*count)(void);
 

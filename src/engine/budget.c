@@ -225,7 +225,8 @@ static enum status count_seats(
     like->set = run->set;
     *like->set.record = *like->set.replay = 0; /* the run's own to open */
     if (like->set.comm == COMM_NCCL) like->set.comm = COMM_AUTO;
-    if (like->set.cudnn == CUDNN_ON) like->set.cudnn = CUDNN_AUTO; /* the run's to insist on */
+    like->set.cudnn =
+        run_wants_cudnn(&run->set) ? CUDNN_TRY : CUDNN_OFF; /* the run's to insist on */
     like->optimizer = run->optimizer;
     like->machine = run->machine;
     like->devices = run->devices;

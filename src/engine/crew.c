@@ -81,7 +81,7 @@ enum status crew_sit(struct run *run, struct crew *c) {
     TRY(device_open(&s->device, run->devices.ops, number, run->place[w->rank].threads));
     take_memory_near(run, s->device);
     s->device->tf32 = run->set.tf32;
-    s->device->cudnn = run->set.cudnn != CUDNN_OFF;
+    s->device->cudnn = run_wants_cudnn(&run->set);
     TRY(stream_open(&w->q, s->device));
     recorder_open(&s->recorder, w->q, run->set.graph);
     if (!run->devices.ops->host_memory) TRY(event_open(&s->passed, s->device));

@@ -84,6 +84,9 @@ static enum status take_kind(struct devices *d, const struct device_ops *ops) {
 enum status devices_choose(
     struct devices *out, const struct device_ops *const *list, const char *text, int workers) {
     *out = (struct devices){0};
+    for (int i = 0; list[i]; i++) {
+        if (list[i]->expect) list[i]->expect(workers);
+    }
     const struct device_ops *whole = kind_find(list, text, strlen(text));
     if (!strcmp(text, "auto")) whole = kind_best(list, out->instead, sizeof out->instead);
     TRY(whole ? take_kind(out, whole) : read_numbers(out, list, text));

@@ -25,7 +25,7 @@ static enum status open_device(
     TRY(topology_open(&b->machine, NULL));
     openmp_settle(b->machine->cores);
     TRY(device_open(&b->device, chosen.ops, chosen.number[0], b->machine->cores));
-    b->device->cudnn = set->cudnn != CUDNN_OFF;
+    b->device->cudnn = run_wants_cudnn(set);
     return stream_open(&b->q, b->device);
 }
 

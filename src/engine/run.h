@@ -13,7 +13,8 @@
 #include "engine/strategy.h"
 #include "tasks/task.h"
 
-enum { CUDNN_OFF, CUDNN_ON, CUDNN_AUTO }; /* run.cudnn */
+/* run.cudnn; and for a plan: where it is found, as the run then decides. */
+enum { CUDNN_OFF, CUDNN_ON, CUDNN_AUTO, CUDNN_TRY };
 
 /* Group "run". */
 struct run_settings {
@@ -24,6 +25,10 @@ struct run_settings {
     float epochs, seconds, target, eval_every, save_every, watchdog, curvature;
 };
 extern const struct option run_options[];
+
+/* Whether cuDNN is to convolve where it is found. */
+int run_wants_cudnn(const struct run_settings *set);
+
 extern const struct option topology_options[]; /* of the same struct */
 extern const struct option optimizer_options[];
 

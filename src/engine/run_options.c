@@ -43,7 +43,7 @@ const struct option run_options[] = {
         "1: a GPU may round what it multiplies to TF32, 10 bits behind the point: faster", NULL},
     {"cudnn", OPTION_CHOICE, offsetof(struct run_settings, cudnn), CUDNN_AUTO, 0, 2,
         "0|1|auto: on a GPU, cuDNN convolves with 1, columns and products do with 0; auto: cuDNN "
-        "where it is found",
+        "where it is found and run.tf32 is 1, in float32 it is the slower",
         NULL},
     {"epochs", OPTION_REAL, offsetof(struct run_settings, epochs), 40, 0, 1e9,
         "stop after; an epoch is samples drawn by all over the set's size; 0: no limit", NULL},
@@ -114,3 +114,9 @@ const struct option optimizer_options[] = {
         NULL},
     {0},
 };
+
+/* In float32, by its deterministic algorithms and in NHWC, it took 1.4 to 3 times as long as columns and
+ * cuBLAS for the presets on an H200: perf/results/gpu.md. */
+int run_wants_cudnn(const struct run_settings *set) {
+    return set->cudnn == CUDNN_AUTO ? set->tf32 : set->cudnn != CUDNN_OFF;
+}
