@@ -606,6 +606,7 @@ static float *convolution_take(const struct convolution *c) {
     kernels_cuda.fill(q, c->at[Y], NAN, c->y);
     kernels_cuda.fill(q, c->at[DX], NAN, c->x);
     kernels_cuda.fill(q, c->at[DW], NAN, c->w);
+    cr_assert(stream_sync(q) == STATUS_OK, "%s", fail_message());
     return all;
 }
 
