@@ -4,7 +4,7 @@
 #
 # usage: perf/averaging.sh [FOLDER]      tables.md, curves.tsv and rates.tsv in FOLDER, perf/results/averaging
 #        HUDDLE=build/huddle, HUDDLE_DATA=folder with cifar10/, DEVICES=auto, EPOCHS=10, TRIAL=2, SEEDS="1 2 3",
-#        JOBS=2 trials at a time, LIMIT=0 seconds for all (0: none), ONLY=pattern of rows
+#        JOBS=1 trials at a time, LIMIT=0 seconds for all (0: none), ONLY=pattern of rows
 #
 # EASGD's net and batch, crops of 28 and flips, weight decay 1e-4, a constant rate. Each row's rate is
 # the best of a few, after TRIAL epochs with another seed, on a tenth of the training part that is held out
@@ -67,17 +67,15 @@ rows | grep -e "${ONLY:-.}" >"$runs/rows"
 
 # ---- which rates ----
 try_rates() {
-    n=0
+    n=0 started=0
     while IFS='|' read -r name rates settings; do
         n=$((n + 1))
         for rate in $rates; do
             # shellcheck disable=SC2086 # settings have no blanks
             train "$runs/try-$n-$rate" seed=9 data.holdout=0.1 epochs="$trial" eval_every="$trial" \
                 schedule.rate="$rate" $settings &
-            while [ "$(jobs -p | wc -l)" -ge "${JOBS:-2}" ]; do
-                sleep 0.05
-                jobs >/dev/null # notices who has ended
-            done
+            started=$((started + 1))
+            if [ $((started % ${JOBS:-1})) = 0 ]; then wait; fi
         done
     done <"$runs/rows"
     wait
