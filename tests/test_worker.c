@@ -1,6 +1,8 @@
 /* worker_descend beside worker_grad and worker_step, which the tests of strategies judge. */
 #include "runs.h"
 
+#include <unistd.h>
+
 #include "check.h"
 
 TestSuite(worker, .timeout = 120);
@@ -77,4 +79,29 @@ Test(worker, any_other_step_is_the_same_to_the_bit) {
     check_same(CLASSIFY "2nn optimizer.kind=rmsprop");
     check_same(CLASSIFY "2nn optimizer.kind=adam");
     check_same("quadratic.n=33 quadratic.sigma=1 quadratic.spread=1");
+}
+
+/* ---- what training cost ----------------------------------------------------------------------- */
+
+enum { LATE_MS = 400 };
+
+static enum status sit_late(
+    struct task *t, struct learner **out, int rank, struct stream *q, uint64_t drawn) {
+    if (rank == 1) usleep(LATE_MS * 1000);
+    return task_find(tasks, "quadratic")->learner_open(t, out, rank, q, drawn);
+}
+
+/* Of a training of some milliseconds, so that there is next to nothing else to wait for. */
+Test(worker, that_sits_down_late_costs_the_others_no_training_time) {
+    struct task_ops late = *task_find(tasks, "quadratic");
+    const struct task_ops *const list[] = {&late, NULL};
+    const struct watch watch = {.tasks = list};
+    struct seen seen;
+    late.learner_open = sit_late;
+    run_words(&seen, &watch, "run.strategy=allreduce run.workers=2 run.steps=10 quadratic.n=8");
+    const struct run_result *r = &seen.result;
+    cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+    cr_assert(r->waiting >= 0 && r->waiting < LATE_MS / 4e3, "%g s", r->waiting);
+    cr_assert(r->computing >= 0, "%g s", r->computing);
+    seen_close(&seen);
 }

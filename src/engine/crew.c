@@ -181,8 +181,16 @@ static void choose_center(struct run *run) {
 
 static double now(const struct run *run, int rank) { return team_seconds(run->team, rank); }
 
+/* What came before the training clock started is no part of what training cost. */
+static void exclude_start(struct crew *c, const struct ledger *before) {
+    const struct worker *w = &c->seat.w;
+    c->seat.ledger = *before;
+    c->excluded_wait += team_waited(w->team, w->rank);
+}
+
 static enum status train(struct run *run, struct crew *c) {
     struct worker *w = &c->seat.w;
+    const struct ledger before = c->seat.ledger;
     pulse_begin(DOING_PLAN);
     c->seat.samples_read = c->seat.samples;
     count_from_here(run, &c->seat);
@@ -194,6 +202,7 @@ static enum status train(struct run *run, struct crew *c) {
     pulse_end();
     if (w->rank == 0) run->started = now(run, 0) - run->result.seconds;
     team_part(run->team, w->rank);
+    exclude_start(c, &before);
     TRY(begun);
     while (!run->stop) {
         team_start_round(run->team, w->rank);
