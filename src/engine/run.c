@@ -239,8 +239,9 @@ static void say_what(const struct run *run) {
     char machine[128], who[640], task[512] = "";
     if (run->devices.ops->host_memory) {
         topology_describe(run->machine, machine, sizeof machine);
-        snprintf(who, sizeof who, "%d workers of %d thread%s on %s", run->set.workers,
-            run->place[0].threads, run->place[0].threads == 1 ? "" : "s", machine);
+        snprintf(who, sizeof who, "%d worker%s of %d thread%s on %s", run->set.workers,
+            run->set.workers == 1 ? "" : "s", run->place[0].threads,
+            run->place[0].threads == 1 ? "" : "s", machine);
     } else {
         devices_describe(&run->devices, run->set.workers, who, sizeof who);
     }
