@@ -40,14 +40,14 @@ static void line_sum(float *sum, float *product, const float *a, const float *a0
     lanes s[PARTS] = {{0}}, p[PARTS] = {{0}};
     for (size_t r = 0; r < rows; r++, a += c, b += c) {
 #pragma GCC unroll 4
-        for (int i = 0; i < PARTS; i++) {
+        for (size_t i = 0; i < PARTS; i++) {
             lanes d = lanes_at(a + i * LANES) - lanes_at(a0 + i * LANES);
             s[i] += d;
             p[i] += d * (lanes_at(b + i * LANES) - lanes_at(b0 + i * LANES));
         }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < PARTS; i++) {
+    for (size_t i = 0; i < PARTS; i++) {
         lanes_add(sum + i * LANES, s[i]);
         lanes_add(product + i * LANES, p[i]);
     }
