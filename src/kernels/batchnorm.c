@@ -58,13 +58,15 @@ static void columns_sum(float *sum, float *product, const float *a, const float 
     const float *b0, size_t n, size_t rows, size_t c) {
     memset(sum, 0, n * sizeof *sum);
     memset(product, 0, n * sizeof *product);
-    for (size_t block = 0; block < rows; block += BLOCK, a += BLOCK * c, b += BLOCK * c) {
+    for (size_t block = 0; block < rows; block += BLOCK) {
         size_t height = rows - block < BLOCK ? rows - block : BLOCK, j = 0;
+        const float *at = a + block * c, *bt = b + block * c;
         for (; j + LINE <= n; j += LINE) {
-            line_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, height, c);
+            line_sum(sum + j, product + j, at + j, a0 + j, bt + j, b0 + j, height, c);
         }
-        if (j < n)
-            few_columns_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, n - j, height, c);
+        if (j < n) {
+            few_columns_sum(sum + j, product + j, at + j, a0 + j, bt + j, b0 + j, n - j, height, c);
+        }
     }
 }
 
