@@ -40,14 +40,14 @@ static void line_sum(float *sum, float *product, const float *a, const float *a0
     lanes s[PARTS] = {{0}}, p[PARTS] = {{0}};
     for (size_t r = 0; r < rows; r++, a += c, b += c) {
 #pragma GCC unroll 4
-        for (int i = 0; i < PARTS; i++) {
+        for (size_t i = 0; i < PARTS; i++) {
             lanes d = lanes_at(a + i * LANES) - lanes_at(a0 + i * LANES);
             s[i] += d;
             p[i] += d * (lanes_at(b + i * LANES) - lanes_at(b0 + i * LANES));
         }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < PARTS; i++) {
+    for (size_t i = 0; i < PARTS; i++) {
         lanes_add(sum + i * LANES, s[i]);
         lanes_add(product + i * LANES, p[i]);
     }
@@ -58,13 +58,15 @@ static void columns_sum(float *sum, float *product, const float *a, const float 
     const float *b0, size_t n, size_t rows, size_t c) {
     memset(sum, 0, n * sizeof *sum);
     memset(product, 0, n * sizeof *product);
-    for (size_t block = 0; block < rows; block += BLOCK, a += BLOCK * c, b += BLOCK * c) {
+    for (size_t block = 0; block < rows; block += BLOCK) {
         size_t height = rows - block < BLOCK ? rows - block : BLOCK, j = 0;
+        const float *at = a + block * c, *bt = b + block * c;
         for (; j + LINE <= n; j += LINE) {
-            line_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, height, c);
+            line_sum(sum + j, product + j, at + j, a0 + j, bt + j, b0 + j, height, c);
         }
-        if (j < n)
-            few_columns_sum(sum + j, product + j, a + j, a0 + j, b + j, b0 + j, n - j, height, c);
+        if (j < n) {
+            few_columns_sum(sum + j, product + j, at + j, a0 + j, bt + j, b0 + j, n - j, height, c);
+        }
     }
 }
 
