@@ -437,14 +437,16 @@ Test(resume, gives_the_same_bits_with_every_strategy) {
     }
 }
 
-/* Intervals of a few periods, whose losses count when they are stopped within. */
+/* Intervals of a few periods in which the loss halves, and are stopped within: how long periods are
+ * from then on depends on all losses since training, and since the interval, began. */
 Test(resume, gives_the_same_bits_with_periods_that_follow_the_loss) {
-    char words[WORDS / 2];
-    for (int i = 0; i < 4 * 3; i++) {
+    for (int i = 0; i < 12; i++) {
+        char words[WORDS / 2];
         snprintf(words, sizeof words,
-            "run.strategy=local_sgd local_sgd.H=7 local_sgd.adacomm=0.3 local_sgd.gamma=0.9 %s "
-            "run.order=%s run.workers=3 schedule.rate=0.02 run.eval_every=0.1",
-            kinds_of_task[i / 3], i % 2 ? "fixed" : "free");
+            "run.task=quadratic quadratic.n=33 quadratic.samples=900 quadratic.sigma=0.1 "
+            "quadratic.spread=0.1 run.strategy=local_sgd local_sgd.H=40 local_sgd.adacomm=0.2 "
+            "local_sgd.gamma=1 run.order=%s run.workers=3 schedule.rate=0.005 run.eval_every=0.1",
+            i % 2 ? "fixed" : "free");
         check_pieces(words, i % 3, 5 * i);
     }
 }
