@@ -148,7 +148,7 @@ static void cuda_ok(cudaError_t said) {
 /* after <- the arrays after the call. */
 static void cuda_call(call *run, const void *of, const struct array *arrays, int count,
     unsigned char *const *before, unsigned char *const *after, const char *what) {
-    void *room[ARRAYS], *at[ARRAYS];
+    void *room[ARRAYS] = {0}, *at[ARRAYS] = {0};
     for (int a = 0; a < count; a++) {
         size_t bytes = array_bytes(&arrays[a]) + (size_t)2 * GUARD_BYTES;
         cuda_ok(cudaMalloc(&room[a], bytes));
@@ -167,9 +167,10 @@ static void cuda_call(call *run, const void *of, const struct array *arrays, int
 static void both(
     const char *what, call *run, const void *of, const struct array *arrays, int count) {
     struct stream host = {.kernels = &kernels_host, .threads = 1};
-    unsigned char *before[ARRAYS], *want[ARRAYS], *got[ARRAYS], *first[ARRAYS];
+    unsigned char *before[ARRAYS] = {0}, *want[ARRAYS] = {0}, *got[ARRAYS] = {0},
+                  *first[ARRAYS] = {0};
     unsigned char **const all[] = {before, want, got, first};
-    void *at[ARRAYS];
+    void *at[ARRAYS] = {0};
     for (int a = 0; a < count; a++) {
         for (int i = 0; i < 4; i++) all[i][a] = array_make(&arrays[a], (uint32_t)a);
         at[a] = want[a] + GUARD_BYTES;

@@ -316,7 +316,8 @@ Test(local_sgd, special_cases_are_the_same_bits) {
             SIZES[i], "local_sgd.H=1", "local_sgd.H=8 local_sgd.post=step local_sgd.post_at=60");
         check_same(
             SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=1");
-        check_same(SIZES[i], "local_sgd.H=5 run.order=fixed", "local_sgd.H=5 run.order=free");
+        check_same(SIZES[i], "local_sgd.H=5 run.comm=host run.order=fixed",
+            "local_sgd.H=5 run.comm=host run.order=free");
         if (SIZES[i] == 1) continue;
         check_same(
             SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=2");
@@ -382,7 +383,7 @@ Test(local_sgd, replicas_drift_apart_by_what_the_theory_says) {
     spied_task.grad = spied_grad;
     run_words(&seen, &watch,
         "run.strategy=local_sgd local_sgd.H=%d run.workers=%d schedule.rate=0.05 quadratic.n=%d "
-        "quadratic.h_min=0.5 quadratic.h_max=0.5 quadratic.sigma=1 run.steps=%d",
+        "quadratic.h_min=0.5 quadratic.h_max=0.5 quadratic.sigma=1 run.graph=0 run.steps=%d",
         DRIFT_H, DRIFT_P, DRIFT_N, DRIFT_H * DRIFT_ROUNDS);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     double got = 0, want = 0.0176024;
