@@ -142,7 +142,7 @@ static void check_same(int p, int n, const char *how, const char *other) {
 }
 
 Test(allreduce, gives_the_same_bits_again_in_any_order) {
-    static const int sizes[] = {1, 2, 3, 4, 8, 64}, floats[] = {1, 31, 255, 1001};
+    static const int sizes[] = {1, 2, 3, 4, 8, CROWD}, floats[] = {1, 31, 255, 1001};
     for (int i = 0; i < 6; i++) {
         for (int j = 0; j < 4; j++) {
             check_same(sizes[i], floats[j], "run.order=fixed", "run.order=free");

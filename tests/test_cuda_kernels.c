@@ -180,7 +180,7 @@ static void both(
     unsigned char *before[ARRAYS] = {0}, *want[ARRAYS] = {0}, *got[ARRAYS] = {0};
     unsigned char *first[ARRAYS] = {0};
     unsigned char **const all[] = {before, want, got, first};
-    void *at[ARRAYS];
+    void *at[ARRAYS] = {0};
     for (int a = 0; a < count; a++) {
         for (int i = 0; i < 4; i++) all[i][a] = array_make(&arrays[a], (uint32_t)a);
         at[a] = want[a] + GUARD_BYTES;

@@ -330,7 +330,7 @@ Test(downpour, one_worker_is_never_stale) {
 
 /* ---- the same bits, and an end --------------------------------------------------------------- */
 
-static const int MANY[] = {1, 2, 3, 8, 64};
+static const int MANY[] = {1, 2, 3, 8, CROWD};
 
 Test(downpour, fixed_order_gives_the_same_bits_again) {
     for (int i = 0; i < 3 * 5; i++) {

@@ -445,7 +445,7 @@ Test(easgd, eamsgd_with_momentum_0_is_easgd_to_the_bit) {
 
 /* ---- what an exchange keeps ----------------------------------------------------------------- */
 
-enum { KEPT = 700001, LOOKS = 4 };
+enum { KEPT = SIMULATED ? 300001 : 700001, LOOKS = 4 };
 
 /* center + sum of replicas, at each evaluation. */
 struct sums {
@@ -616,7 +616,7 @@ static void check_bits(const char *how, int p, int n, int steps) {
     seen_close(&b);
 }
 
-static const int MANY[] = {1, 2, 3, 4, 8, 64};
+static const int MANY[] = {1, 2, 3, 4, 8, CROWD};
 
 Test(easgd, fixed_order_gives_the_same_bits_again) {
     for (int i = 0; i < 6; i++) {

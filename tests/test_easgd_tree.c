@@ -206,7 +206,7 @@ Test(easgd_tree, takes_its_gradient_before_the_springs_pull) {
 
 /* ---- what pulls keep ------------------------------------------------------------------------- */
 
-enum { KEPT = 700001, LOOKS = 4 };
+enum { KEPT = SIMULATED ? 300001 : 700001, LOOKS = 4 };
 
 /* root + centers + replicas, at each evaluation; and the root. */
 struct sums {
@@ -319,7 +319,7 @@ Test(easgd_tree, moves_what_its_help_says) {
     seen_close(&seen);
 }
 
-static const int MANY[] = {1, 2, 3, 8, 64};
+static const int MANY[] = {1, 2, 3, 8, CROWD};
 
 Test(easgd_tree, fixed_order_gives_the_same_bits_again) {
     for (int i = 0; i < 5 * 2; i++) {

@@ -18,7 +18,7 @@ static void open_all(void) {
     runs_resume = 0;
 }
 
-TestSuite(emulate, .init = open_all, .fini = files_close, .timeout = 60);
+TestSuite(emulate, .init = open_all, .fini = files_close, .timeout = 120);
 
 /* ---- words ---------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 
 #include "devices/device.h"
 #include "program.h"
+#include "simulation.h"
 
 static void open_all(void) {
     files_open();
@@ -336,6 +337,9 @@ static double summary_number(const char *run, const char *name) {
     return number;
 }
 
+/* The last word of a run that would take the simulated CUDA minutes. */
+#define SMALLER (SIMULATED ? "model.layers=dense 32, relu, dense 10" : NULL)
+
 /* Trains in a folder "runs" with stdout and stderr in files; it must go well. */
 #define train_well(...)                                                                            \
     do {                                                                                           \
@@ -401,10 +405,10 @@ static void check_channels(const struct program *p) {
 
 Test(huddle, without_a_setting_it_shows_what_it_can) {
     char want[32];
-    struct program p = program("train", "folder=@/runs");
+    struct program p = program("train", "folder=@/runs", SIMULATED ? "epochs=6" : NULL);
     cr_assert(p.code == 0, "exit %d: %s", p.code, p.err);
     double accuracy = summary_number("runs/easgd-1", "accuracy");
-    cr_assert(accuracy >= 0.97 && accuracy <= 1, "accuracy %g", accuracy);
+    cr_assert(accuracy >= (SIMULATED ? 0.8 : 0.97) && accuracy <= 1, "accuracy %g", accuracy);
     check_channels(&p);
     check_metrics("runs/easgd-1", 32);
     snprintf(want, sizeof want, "%.2f %%\n", 100 * accuracy);
@@ -478,10 +482,10 @@ Test(huddle, the_written_settings_are_the_same_when_they_are_written_again) {
 }
 
 Test(huddle, elastic_averaging_of_all_kinds_is_bound_by_the_seed) {
-    train_well("name=a", "order=fixed", "epochs=2", "easgd.mode=async", "easgd.tau=3");
-    train_well("name=b", "order=fixed", "epochs=2", "easgd.mode=async", "easgd.tau=3");
-    train_well("name=c", "order=fixed", "epochs=2", "easgd.mode=sync", "easgd.tau=3");
-    train_well("name=d", "order=fixed", "epochs=2", "easgd.mode=sync", "easgd.tau=3");
+    train_well("name=a", "order=fixed", "epochs=2", "easgd.mode=async", "easgd.tau=3", SMALLER);
+    train_well("name=b", "order=fixed", "epochs=2", "easgd.mode=async", "easgd.tau=3", SMALLER);
+    train_well("name=c", "order=fixed", "epochs=2", "easgd.mode=sync", "easgd.tau=3", SMALLER);
+    train_well("name=d", "order=fixed", "epochs=2", "easgd.mode=sync", "easgd.tau=3", SMALLER);
     cr_assert(same_weights("runs/a", "runs/b"), "async");
     cr_assert(same_weights("runs/c", "runs/d"), "sync");
     cr_assert(!same_weights("runs/a", "runs/c"), "the mode changes nothing");
@@ -526,7 +530,7 @@ Test(huddle, it_stops_after_so_many_epochs) {
 }
 
 Test(huddle, it_stops_at_the_target) {
-    train_well("name=a", "run.target=0.5", "eval_every=1");
+    train_well("name=a", "run.target=0.5", "eval_every=1", SMALLER);
     double epochs = summary_number("runs/a", "epochs");
     cr_assert(summary_number("runs/a", "accuracy") >= 0.5);
     cr_assert(epochs > 0 && epochs < 15, "%g of 30 epochs", epochs);
@@ -547,15 +551,22 @@ static double mean_accuracy(const char *name, int seeds, const char *const *extr
         snprintf(run, sizeof run, "name=%s-%d", name, i);
         snprintf(path, sizeof path, "runs/%s-%d", name, i);
         snprintf(seed, sizeof seed, "seed=%d", i);
-        train_well("order=fixed", "workers=8", "eval_every=30", run, seed, extra[0], extra[1],
-            extra[2], extra[3]);
+        const char *words[PROGRAM_WORDS] = {
+            "train", "folder=@/runs", "order=fixed", "workers=8", "eval_every=30", run, seed};
+        int n = 7;
+        for (int k = 0; k < 4 && extra[k]; k++) words[n++] = extra[k];
+        words[n] = SMALLER;
+        struct program p = program_run(words);
+        cr_assert(p.code == 0, "exit %d, signal %d: %s", p.code, p.signal, p.err);
+        program_close(&p);
         sum += summary_number(path, "accuracy");
     }
     return sum / seeds;
 }
 
 /* Measured over three seeds: 97.6 % with the spring, 93.7 % for one of eight replicas that never
- * meet and see an eighth of the data each. Half of that gap is asked for. */
+ * meet and see an eighth of the data each; 93.3 % and 89.3 % of the smaller net. Half of that gap is
+ * asked for. */
 Test(huddle, replicas_that_never_meet_are_worse) {
     double with = mean_accuracy("with", 3, (const char *const[]){NULL, NULL, NULL, NULL});
     double without = mean_accuracy("without", 3,
@@ -592,9 +603,11 @@ Test(huddle, other_settings_run_through) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *words[PROGRAM_WORDS] = {"train", "folder=@/runs", "epochs=2", "eval_every=1"};
         char name[32];
+        int n = 4;
         snprintf(name, sizeof name, "name=%zu", i);
-        words[4] = name;
-        for (int k = 0; k < 4; k++) words[5 + k] = rows[i][k];
+        words[n++] = name;
+        if (SIMULATED) words[n++] = SMALLER; /* unless the row says otherwise */
+        for (int k = 0; k < 4; k++) words[n + k] = rows[i][k];
         struct program p = program_run(words);
         cr_assert(p.code == 0, "row %zu, %s: exit %d, signal %d: %s", i, rows[i][0], p.code,
             p.signal, p.err);
@@ -791,9 +804,9 @@ Test(huddle, two_workers_learn_mnist) {
             "no MNIST: neither $HUDDLE_DATA/mnist nor data/mnist; data/fetch mnist gets it");
     }
     train_well("name=a", "data.set=mnist", "model.layers=2nn", "strategy=allreduce", "workers=2",
-        "epochs=1", "schedule.rate=0.2");
+        SIMULATED ? "epochs=0.1" : "epochs=1", "schedule.rate=0.2");
     double accuracy = summary_number("runs/a", "accuracy");
-    cr_assert(accuracy >= 0.95 && accuracy <= 1, "accuracy %g", accuracy);
+    cr_assert(accuracy >= (SIMULATED ? 0.85 : 0.95) && accuracy <= 1, "accuracy %g", accuracy);
 }
 
 /* ---- devices ---------------------------------------------------------------------------------- */

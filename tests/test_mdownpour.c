@@ -214,7 +214,7 @@ Test(mdownpour, counts_how_stale_gradients_are) {
     seen_close(&seen);
 }
 
-static const int MANY[] = {1, 2, 3, 8, 64};
+static const int MANY[] = {1, 2, 3, 8, CROWD};
 
 Test(mdownpour, fixed_order_gives_the_same_bits_again) {
     for (int i = 0; i < 5; i++) {

@@ -56,6 +56,12 @@ static inline unsigned parts_for(size_t n) {
     return parts < 1 ? 1u : parts < PARTS_MOST ? (unsigned)parts : (unsigned)PARTS_MOST;
 }
 
+/* Threads of each of those blocks: whole warps, and no more of them than have work. */
+static inline unsigned threads_for(size_t n) {
+    size_t warps = n < THREADS ? (n + 31) / 32 : THREADS / 32;
+    return warps ? (unsigned)warps * 32 : 32;
+}
+
 /* Leaves scale times the block's sum of v for parts_sum; a block that is alone leaves it in out. */
 static inline __device__ void part_leave(float *out, double *part, double scale, double v) {
     double sum = scale * block_sum(v);

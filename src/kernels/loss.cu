@@ -79,6 +79,6 @@ static __global__ void total_kernel(float *out, double *part, const float *v, si
 }
 
 void cuda_total(struct stream *q, float *out, const float *v, size_t n) {
-    LAUNCH(total_kernel, q, parts_for(n), THREADS, 0, out, parts_of(q), v, n);
+    LAUNCH(total_kernel, q, parts_for(n), threads_for(n), 0, out, parts_of(q), v, n);
     cuda_parts_sum(q, out, parts_for(n));
 }

@@ -15,7 +15,7 @@ static __global__ void quadratic_kernel(float *g, float *loss, double *part, con
 
 void cuda_quadratic(struct stream *q, float *g, float *loss, const float *x, const float *h,
     const float *target, const float *noise, size_t n) {
-    LAUNCH(quadratic_kernel, q, parts_for(n), THREADS, 0, g, loss, parts_of(q), x, h, target, noise,
-        n);
+    LAUNCH(quadratic_kernel, q, parts_for(n), threads_for(n), 0, g, loss, parts_of(q), x, h, target,
+        noise, n);
     cuda_parts_sum(q, loss, parts_for(n));
 }
