@@ -534,8 +534,8 @@ Test(resume, goes_on_counting_how_stale_workers_are) {
         struct seen seen;
         char words[WORDS / 2];
         snprintf(words, sizeof words,
-            "run.strategy=%s %s run.order=fixed run.workers=3 schedule.rate=0.001", names[i],
-            kinds_of_task[3]);
+            "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.001", names[i],
+            strategy_words(names[i]), kinds_of_task[3]);
         cr_assert(go(&seen, "whole", 0, words, FULL) == STATUS_OK, "%s", seen.why);
         seen_close(&seen);
         cr_assert(go(&seen, "pieces", 0, words, PART) == STATUS_OK, "%s", seen.why);
