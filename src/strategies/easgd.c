@@ -82,7 +82,7 @@ static void easgd_describe(
  * (2 - eta h) (2 - beta) > 2 beta / p. */
 static double largest_alpha(const struct easgd *s, double eh, int p) {
     double q = pow(1 - eh, s->tau), k = s->when == BEFORE ? pow(1 - eh, s->tau - 1) : q;
-    double r = s->mode == SYNC ? p : 1, least = INFINITY;
+    double r = s->mode == SYNC ? p : 1, least = (double)INFINITY;
     const double side[][2] = {
         {r * (1 + q) + 2 * k, 2 * (1 + q)},
         {r * q + k, 1 + q},
