@@ -380,8 +380,7 @@ Test(local_sgd, special_cases_are_the_same_bits) {
             SIZES[i], "local_sgd.H=1", "local_sgd.H=8 local_sgd.post=step local_sgd.post_at=60");
         check_same(
             SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=1");
-        check_same(SIZES[i], "local_sgd.H=5 run.comm=host run.order=fixed",
-            "local_sgd.H=5 run.comm=host run.order=free");
+        check_same(SIZES[i], "local_sgd.H=5 run.order=fixed", "local_sgd.H=5 run.order=free");
         if (SIZES[i] == 1) continue;
         check_same(
             SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=2");

@@ -500,13 +500,14 @@ int team_locks_whole(const struct team *t) {
  * beside it. To a GPU a chunk is a launch, or two copies and a launch that events join: microseconds,
  * where a MiB on PCIe takes about twenty. So there chunks are of up to 4 MiB, if that leaves each
  * worker some to overlap. */
-enum { CHUNK = 1 << 18, CHUNKS_EACH = 4, DEPTH = 4 };
+enum { CHUNKS_EACH = 4, DEPTH = 4 };
+static const size_t CHUNK = 1 << 18, CHUNK_MOST = 1 << 20; /* floats */
 
 size_t team_chunk(const struct team *t, size_t n) {
     size_t each = n / CHUNKS_EACH / (size_t)t->set.size / 1024 * 1024;
     if (t->set.chunk) return t->set.chunk;
     if (t->device->ops->host_memory || each < CHUNK) return CHUNK;
-    return each < 4 * CHUNK ? each : 4 * CHUNK;
+    return each < CHUNK_MOST ? each : CHUNK_MOST;
 }
 
 int team_depth(const struct team *t) { return t->set.depth ? t->set.depth : DEPTH; }
