@@ -3,15 +3,17 @@
 # test error do four workers reach, after how many samples, seconds and bytes?
 #
 # usage: perf/averaging.sh [FOLDER]      tables.md, curves.tsv and rates.tsv in FOLDER, perf/results/averaging
-#        HUDDLE=build/huddle, HUDDLE_DATA=folder with cifar10/, DEVICES=auto, EPOCHS=10, TRIAL=2, SEEDS="1 2 3",
-#        JOBS=1 trials at a time, LIMIT=0 seconds for all (0: none), ONLY=pattern of rows
+#        HUDDLE=build/huddle, HUDDLE_DATA=folder with cifar10/, DEVICES=auto, EPOCHS=10, EVERY=1, TRIAL=1,
+#        SEEDS="1 2 3", BATCH=128, JOBS=1 trials at a time, LIMIT=0 seconds for all (0: none), ONLY=pattern of
+#        rows, GOAL=50 percent of errors, EMULATE="SETTING ..." of a machine that is not there
 #
-# EASGD's net and batch, crops of 28 and flips, weight decay 1e-4, a constant rate. Each row's rate is
-# the best of a few, after TRIAL epochs with another seed, on a tenth of the training part that is held out
-# of it; never on what is judged. Then each seed runs by itself, so that seconds are the run's own.
+# EASGD's net, crops of 28 and flips, weight decay 1e-4, a constant rate. Each row's rate is the best of
+# a few, after TRIAL epochs with another seed, on a tenth of the training part that is held out of it;
+# never on what is judged. Runs come one after the other, so that seconds are a run's own; with EMULATE in
+# virtual time they are those of the machine that it states.
 set -u
 out=${1:-perf/results/averaging}
-huddle=${HUDDLE:-build/huddle} epochs=${EPOCHS:-10} trial=${TRIAL:-2} seeds=${SEEDS:-1 2 3}
+huddle=${HUDDLE:-build/huddle} epochs=${EPOCHS:-10} trial=${TRIAL:-1} seeds=${SEEDS:-1 2 3}
 runs=$(mktemp -d) || exit 1
 trap 'rm -rf "$runs"' EXIT
 mkdir -p "$out"
@@ -19,25 +21,25 @@ began=$(date +%s)
 
 # A row: its name, the rates that are tried, its settings.
 rows() {
-    half=$((epochs / 2))
+    half=$(echo "$epochs" | awk '{ print $1 / 2 }')
     cat <<ROWS
-allreduce|0.05 0.1 0.2 0.4|strategy=allreduce
-easgd tau=1|0.02 0.05 0.1 0.2|strategy=easgd easgd.tau=1
-easgd tau=4|0.02 0.05 0.1 0.2|strategy=easgd easgd.tau=4
-easgd tau=16|0.02 0.05 0.1 0.2|strategy=easgd easgd.tau=16
-easgd tau=64|0.02 0.05 0.1 0.2|strategy=easgd easgd.tau=64
-eamsgd tau=1|0.002 0.005 0.01 0.02|strategy=easgd easgd.tau=1 optimizer.kind=nesterov
-eamsgd tau=4|0.002 0.005 0.01 0.02|strategy=easgd easgd.tau=4 optimizer.kind=nesterov
-eamsgd tau=16|0.002 0.005 0.01 0.02|strategy=easgd easgd.tau=16 optimizer.kind=nesterov
-eamsgd tau=64|0.002 0.005 0.01 0.02|strategy=easgd easgd.tau=64 optimizer.kind=nesterov
-downpour tau=1|0.005 0.01 0.02 0.05 0.1|strategy=downpour downpour.tau=1
-downpour tau=4|0.005 0.01 0.02 0.05 0.1|strategy=downpour downpour.tau=4
-downpour tau=16|0.002 0.005 0.01 0.02 0.05|strategy=downpour downpour.tau=16
-gossip p=0.02|0.02 0.05 0.1 0.2|strategy=gossip gossip.p=0.02
-gossip p=0.4|0.02 0.05 0.1 0.2|strategy=gossip gossip.p=0.4
-local_sgd H=4|0.05 0.1 0.2 0.4|strategy=local_sgd local_sgd.H=4
-local_sgd H=16|0.05 0.1 0.2 0.4|strategy=local_sgd local_sgd.H=16
-post-local H=16|0.05 0.1 0.2 0.4|strategy=local_sgd local_sgd.H=16 local_sgd.post=epoch local_sgd.post_at=$half
+allreduce|0.02 0.05 0.1|strategy=allreduce
+easgd tau=1|0.02 0.05 0.1|strategy=easgd easgd.tau=1
+easgd tau=4|0.02 0.05 0.1|strategy=easgd easgd.tau=4
+easgd tau=16|0.02 0.05 0.1|strategy=easgd easgd.tau=16
+easgd tau=64|0.02 0.05 0.1|strategy=easgd easgd.tau=64
+eamsgd tau=1|0.002 0.005 0.01|strategy=easgd easgd.tau=1 optimizer.kind=nesterov
+eamsgd tau=4|0.002 0.005 0.01|strategy=easgd easgd.tau=4 optimizer.kind=nesterov
+eamsgd tau=16|0.002 0.005 0.01|strategy=easgd easgd.tau=16 optimizer.kind=nesterov
+eamsgd tau=64|0.002 0.005 0.01|strategy=easgd easgd.tau=64 optimizer.kind=nesterov
+downpour tau=1|0.005 0.01 0.02|strategy=downpour downpour.tau=1
+downpour tau=4|0.002 0.005 0.01|strategy=downpour downpour.tau=4
+downpour tau=16|0.001 0.002 0.005|strategy=downpour downpour.tau=16
+gossip p=0.02|0.02 0.05 0.1|strategy=gossip gossip.p=0.02
+gossip p=0.4|0.02 0.05 0.1|strategy=gossip gossip.p=0.4
+local_sgd H=4|0.02 0.05 0.1|strategy=local_sgd local_sgd.H=4
+local_sgd H=16|0.02 0.05 0.1|strategy=local_sgd local_sgd.H=16
+post-local H=16|0.02 0.05 0.1|strategy=local_sgd local_sgd.H=16 local_sgd.post=epoch local_sgd.post_at=$half
 ROWS
 }
 
@@ -45,8 +47,9 @@ ROWS
 train() {
     folder=$1
     shift
-    "$huddle" train data.set=cifar10 data.side=28 data.flip=1 model.layers=easgd_cifar data.batch=128 \
-        optimizer.decay=1e-4 workers=4 devices="${DEVICES:-auto}" folder="$folder" name=run keep=1 "$@" \
+    # shellcheck disable=SC2086 # settings have no blanks
+    "$huddle" train data.set=cifar10 data.side=28 data.flip=1 model.layers=easgd_cifar ${EMULATE:-} \
+        data.batch="${BATCH:-128}" optimizer.decay=1e-4 workers=4 devices="${DEVICES:-auto}" folder="$folder" name=run keep=1 "$@" \
         >"$folder.out" 2>"$folder.log"
 }
 
@@ -120,7 +123,7 @@ run_all() {
                 continue
             fi
             # shellcheck disable=SC2086
-            train "$runs/run-$n-$seed" seed="$seed" epochs="$epochs" eval_every=1 schedule.rate="$rate" $settings ||
+            train "$runs/run-$n-$seed" seed="$seed" epochs="$epochs" eval_every="${EVERY:-1}" schedule.rate="$rate" $settings ||
                 echo "averaging.sh: $name, seed $seed: $(tail -n 1 "$runs/run-$n-$seed.log")" >&2
             curve "$name" "$rate" "$seed" "$runs/run-$n-$seed/run/metrics.jsonl"
         done <"$runs/rows"
@@ -129,9 +132,9 @@ run_all() {
 run_all >"$out/curves.tsv"
 
 # ---- the tables ----
-# Of the seeds: the best and the mean of the least errors; samples, seconds and bytes until 40 %, median.
+# Of the seeds: the best and the mean of the least errors; samples, seconds and bytes until GOAL, median.
 tables() {
-    awk -F '\t' -v goal="${GOAL:-40}" '
+    awk -F '\t' -v goal="${GOAL:-50}" '
         NR == 1 { next }
         !($1 in rate) { rate[$1] = $2; order[++rows] = $1 }
         {
@@ -162,7 +165,7 @@ tables() {
         }' "$out/curves.tsv"
 }
 {
-    echo "CIFAR-10: trained on batches 1 to 4, judged on batch 5 where there is no test_batch.bin; four workers, B = 128, $epochs epochs."
+    echo "CIFAR-10: trained on batches 1 to 4, judged on batch 5 where there is no test_batch.bin; four workers, B = ${BATCH:-128}, $epochs epochs${EMULATE:+, $EMULATE}."
     grep -h -e ' computing on ' -e 'workers on ' "$runs"/*.log | head -n 1
     echo
     tables
