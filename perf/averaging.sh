@@ -11,7 +11,7 @@
 # a few, after TRIAL epochs with another seed, on a tenth of the training part that is held out of it;
 # never on what is judged. Runs come one after the other, so that seconds are a run's own; with EMULATE in
 # virtual time they are those of the machine that it states.
-set -u
+set -uf # no name is a pattern but where it is said
 out=${1:-perf/results/averaging}
 huddle=${HUDDLE:-build/huddle} epochs=${EPOCHS:-10} trial=${TRIAL:-1} seeds=${SEEDS:-1 2 3}
 runs=$(mktemp -d) || exit 1
@@ -166,7 +166,7 @@ tables() {
 }
 {
     echo "CIFAR-10: trained on batches 1 to 4, judged on batch 5 where there is no test_batch.bin; four workers, B = ${BATCH:-128}, $epochs epochs${EMULATE:+, $EMULATE}."
-    grep -h -e ' computing on ' -e 'workers on ' "$runs"/*.log | head -n 1
+    find "$runs" -name 'run-*.log' -exec grep -h -e 'workers of ' -e 'workers on ' {} + | head -n 1
     echo
     tables
 } >"$out/tables.md"
