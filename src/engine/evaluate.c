@@ -9,12 +9,6 @@
 enum { JUDGE_ANSWER, JUDGE_REPLICA };
 enum { BATCHNORM_RECOMPUTE, BATCHNORM_AVERAGE, BATCHNORM_LOCAL };
 
-void first_replica(struct worker *w, struct vec to) {
-    vec_fill(w->q, to, 0);
-    if (w->rank == 0) vec_copy(w->q, to, w->x);
-    team_sum(w, to);
-}
-
 static struct vec answer(struct run *run, struct worker *w) {
     const struct strategy_ops *ops = run->strategy->ops;
     if (!ops->answer) return w->x;

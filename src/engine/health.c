@@ -6,27 +6,15 @@
 #include "base/log.h"
 #include "engine/run_inside.h"
 
-/* ---- staleness -------------------------------------------------------------------------------- */
-
-void staleness_add(struct staleness *s, double value) {
-    ASSERT(value >= 0);
-    int bin = value < 1 ? 0 : 1 + ilogb(value);
-    s->bin[bin < STALENESS_BINS ? bin : STALENESS_BINS - 1]++;
-    s->counted++;
-    s->sum += value;
-    s->most = fmax(s->most, value);
-}
-
-void staleness_join(struct staleness *s, const struct staleness *other) {
-    for (int i = 0; i < STALENESS_BINS; i++) s->bin[i] += other->bin[i];
-    s->counted += other->counted;
-    s->sum += other->sum;
-    s->most = fmax(s->most, other->most);
-}
-
 /* ---- distances -------------------------------------------------------------------------------- */
 
 enum { FROM_FIRST, OF_MEAN, FROM_ANSWER };
+
+void first_replica(struct worker *w, struct vec to) {
+    vec_fill(w->q, to, 0);
+    if (w->rank == 0) vec_copy(w->q, to, w->x);
+    team_sum(w, to);
+}
 
 /* With y_i = x_i - x_0, mean ||x_i - mean x||^2 is mean ||y_i||^2 - ||mean y||^2. The second is a
  * part of the first that grows no larger than the workers are many, so little is lost; and where

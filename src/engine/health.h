@@ -4,19 +4,7 @@
 
 #include <stddef.h>
 
-/* How often others had come between, counted for values 0, 1, 2-3, 4-7, ..., the last bin for all
- * that is more. */
-enum { STALENESS_BINS = 16 };
-
-struct staleness {
-    double counted, sum, most;
-    double bin[STALENESS_BINS];
-};
-
-void staleness_add(struct staleness *s, double value);
-
-/* What both counted together. */
-void staleness_join(struct staleness *s, const struct staleness *other);
+#include "engine/staleness.h"
 
 struct health {
     double consensus_distance;  /* sqrt(mean over workers of ||x_i - their mean||^2) */

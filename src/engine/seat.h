@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "devices/device.h"
 #include "engine/emulate.h"
-#include "engine/health.h"
+#include "engine/staleness.h"
 #include "engine/recorder.h"
 #include "engine/schedule.h"
 #include "engine/team_waits.h"
