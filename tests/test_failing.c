@@ -9,6 +9,7 @@
 
 #include "base/safetensors.h"
 #include "program.h"
+#include "simulation.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_OTHER_MALLOC 1 /* of the sanitizer, which must come before all others */
@@ -180,6 +181,9 @@ static int try_once(const struct failure *c, long at, int on, struct ends *ends)
 }
 
 static void try_all(const struct failure *c) {
+    if (SIMULATED && !strcmp(c->kind, "memory")) {
+        cr_skip_test("the simulated CUDA ends the program when it gets no memory itself");
+    }
     const char *asked = getenv("FAILING_STRIDE");
     int stride = asked ? atoi(asked) : c->every;
     for (int on = 0; on < 2; on++) {
@@ -220,7 +224,7 @@ Test(failing, judging_without_memory_ends_in_words) {
 }
 
 Test(failing, showing_the_machine_without_memory_ends_in_words) {
-    static const struct failure c = {"topo", "memory", 0, 17, {"topo"}};
+    static const struct failure c = {"topo", "memory", 0, 3, {"topo"}};
     try_all(&c);
 }
 

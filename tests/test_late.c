@@ -83,8 +83,15 @@ static void check_strategies(const char *task) {
     }
 }
 
-Test(late, quadratics_end_as_on_the_host) { check_strategies(quadratic); }
-Test(late, classifiers_end_as_on_the_host) { check_strategies(classify); }
+Test(late, quadratics_end_as_on_the_host) {
+    NOT_SIMULATED;
+    check_strategies(quadratic);
+}
+
+Test(late, classifiers_end_as_on_the_host) {
+    NOT_SIMULATED;
+    check_strategies(classify);
+}
 
 /* Long vectors take long to sum, and an exchange has several chunks. */
 Test(late, long_vectors_end_as_on_the_host) {
@@ -217,6 +224,7 @@ Test(late, exchanges_in_free_order_lose_nothing) {
 }
 
 Test(late, free_order_ends_for_any_number_of_workers) {
+    NOT_SIMULATED;
     for (int i = 0; i < 4; i++) {
         for (int k = 0; strategies[k]; k++) {
             struct seen seen;
