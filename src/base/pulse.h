@@ -1,8 +1,8 @@
 /* pulse.h -- signs of life of a thread, for whoever watches it, and for tools that draw time.
  *
- * A watched thread says what it begins and what it ends, and so which call it is in; each is a
- * few stores to a cache line of its own, without a lock or a clock, and a range (ranges.h). The calls below are about the
- * calling thread and do nothing where nobody watches it.
+ * A watched thread says what it begins and what it ends, and so which call it is in; each is a few
+ * stores to a cache line of its own, without a lock or a clock, and a range (ranges.h). The calls below
+ * are about the calling thread and do nothing where nobody watches it.
  */
 #ifndef PULSE_H
 #define PULSE_H

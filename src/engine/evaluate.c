@@ -24,13 +24,11 @@ static enum status look_at_all(
     struct run *run, struct crew *c, struct health *health, struct vec *shown) {
     struct worker *w = &c->seat.w;
     *shown = answer(run, w);
-    pulse_begin(DOING_JUDGE);
     TRY(health_measure(c, *shown, health));
     if (run->set.judge == JUDGE_REPLICA) {
         *shown = c->shown;
         first_replica(w, *shown);
     }
-    pulse_end();
     return STATUS_OK;
 }
 
@@ -190,8 +188,8 @@ enum status evaluate_answer(struct run *run, struct crew *c) {
     struct vec shown;
     struct health distances = {0};
     struct score score = {0};
-    TRY(look_at_all(run, c, &distances, &shown));
     pulse_begin(DOING_JUDGE);
+    TRY(look_at_all(run, c, &distances, &shown));
     TRY(judge_buffers(run, c, shown));
     TRY(l->task->ops->evaluate(l, shown, w->rank, w->size, &score));
     l->b = w->b;
