@@ -121,7 +121,7 @@ static size_t describe_list(const struct devices *d, char *text, size_t n) {
 void devices_describe(const struct devices *d, int workers, char *text, size_t n) {
     int least = workers / d->count, even = workers % d->count == 0;
     size_t at = (size_t)snprintf(text, n, "%d worker%s on ", workers, workers == 1 ? "" : "s");
-    at += describe_list(d, text + at, n - at);
+    if (at < n) at += describe_list(d, text + at, n - at);
     if (at < n && *d->name) at += (size_t)snprintf(text + at, n - at, " (%s)", d->name);
     if (at >= n || d->count == 1) return;
     if (even) {
