@@ -77,6 +77,36 @@ Test(simulated, fresh_memory_is_not_a_number) {
     OK(cudaStreamDestroy(q));
 }
 
+/* Of large memory whole pages are lent and zeroed at once. */
+Test(simulated, large_memory_is_not_a_number_but_where_it_was_zeroed) {
+    enum { LARGE = 800001, FROM = 1024, ZEROS = 700001 };
+    struct bench b = bench_open(1);
+    float *x, *host = malloc(LARGE * sizeof *host);
+    cr_assert(host != NULL);
+    OK(cudaMalloc((void **)&x, LARGE * sizeof *x));
+    OK(cudaMemcpyAsync(host, x, LARGE * sizeof *x, cudaMemcpyDefault, b.q));
+    for (int i = 0; i < LARGE; i++) cr_assert(isnan(host[i]), "%d: %g", i, (double)host[i]);
+    OK(cudaMemsetAsync(x + FROM, 0, ZEROS * sizeof *x, b.q));
+    OK(cudaMemcpyAsync(host, x, LARGE * sizeof *x, cudaMemcpyDefault, b.q));
+    for (int i = 0; i < LARGE; i++) {
+        int zeroed = i >= FROM && i < FROM + ZEROS;
+        cr_assert(zeroed ? host[i] == 0 : isnan(host[i]), "%d: %g", i, (double)host[i]);
+    }
+    OK(cudaFree(x));
+    free(host);
+    bench_close(b, 1);
+}
+
+Test(simulated, what_nobody_waits_for_is_done_soon) {
+    struct bench b = bench_open(0);
+    launch_fill(b.x, N, 5, 64, b.q);
+    OK(cudaMemcpyAsync(b.pinned, b.x, BYTES, cudaMemcpyDefault, b.q));
+    const volatile float *last = &b.pinned[N - 1];
+    for (int ms = 0; ms < 60000 && *last != 5; ms++) usleep(1000);
+    cr_assert(*last == 5, "%g", (double)*last);
+    bench_close(b, 0);
+}
+
 static void kernels_compute(const char *order) {
     setenv("CUDASIM_ORDER", order, 1);
     struct bench b = bench_open(0);
@@ -499,6 +529,7 @@ static const struct mistake {
     {rank_on_a_wrong_stream, NULL, "stream of device 0 given to a communicator of device 1"},
     {ranks_at_odds, NULL, "count 1000, type 7"},
     {leak, "CUDASIM_LEAKS=2", "leak: device memory #1 (4000 bytes, device 0)"},
+    {missing_event, "CUDASIM_JITTER_US=0", "stale"},
     {missing_event, "CUDASIM_JITTER_US=500", "stale"},
     {missing_barrier, "CUDASIM_ORDER=0", "not reversed"},
     {missing_barrier, "CUDASIM_ORDER=1", "not reversed"},
