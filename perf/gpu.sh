@@ -152,10 +152,11 @@ part_workers() {
     done
 }
 
-# All get ready at once, which takes compilers their time, and then are measured one after the other.
+# All get ready at once, which takes compilers their time, and then are measured one after the other. CC is
+# for huddle: PyTorch would compile with it too.
 torch_start() { # model batch [flag]
     # shellcheck disable=SC2086 # no flag is no word
-    timeout -k 5 "$limit" "$python" perf/peers/torch_step.py "$1" "$2" 4 "$seconds" --device cuda \
+    env -u CC timeout -k 5 "$limit" "$python" perf/peers/torch_step.py "$1" "$2" 4 "$seconds" --device cuda \
         --turn "$scratch/turn" ${3:-} >"$scratch/torch-$1-$2${3:-}" 2>>"$scratch/torch" 9>&- &
     started_ones=$((started_ones + 1))
 }
