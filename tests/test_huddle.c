@@ -710,6 +710,50 @@ Test(huddle, help_is_there_for_every_topic) {
     program_close(&p);
 }
 
+/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */
+Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
+    static const struct {
+        const char *strategy, *says[4];
+    } all[] = {
+        {"allreduce", {"p times that of", "warmup.epochs", "momentum"}},
+        {"easgd", {"that of a single worker", "many times tau", "The log warns"}},
+        {"easgd_tree",
+            {"that of a single worker", "many times tau_root", "one NUMA node there is one"}},
+        {"downpour", {"workers x tau", "may be larger"}},
+        {"adownpour", {"its rate"}},
+        {"mvadownpour", {"its rate", "1 / alpha", "larger alpha"}},
+        {"mdownpour", {"(1 - momentum) / workers"}},
+        {"sgd", {"schedule.rate"}},
+        {"msgd", {"schedule.rate", "(1 - momentum)"}},
+        {"asgd", {"schedule.rate"}},
+        {"mvasgd", {"schedule.rate", "1 / alpha", "larger alpha"}},
+        {"admm", {"rho of about 1", "huddle stability"}},
+        {"gossip", {"single worker"}},
+        {"sgp", {"up to workers times as much"}},
+        {"adpsgd", {"up to workers times as much", "counted from 0"}},
+        {"dpsgd", {"up to workers times as much"}},
+        {"local_sgd", {"as for allreduce", "i / P of H", "qsr / sqrt(H)", "drawn by all workers"}},
+        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)"}},
+        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)"}},
+        {"diloco", {"about 0.001", "many thousand steps"}},
+        {"lookahead", {"that of sgd"}},
+    };
+    int strategies_known = 0;
+    struct program list = program("help", "strategies");
+    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) strategies_known++;
+    program_close(&list);
+    cr_assert(strategies_known + 1 == sizeof all / sizeof *all, "%d", strategies_known);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p = program("help", all[i].strategy);
+        for (char *at = p.out; (at = strchr(at, '\n'));) *at = ' ';
+        for (int k = 0; k < 4 && all[i].says[k]; k++) {
+            cr_expect(strstr(p.out, all[i].says[k]), "help %s lacks \"%s\":\n%s", all[i].strategy,
+                all[i].says[k], p.out);
+        }
+        program_close(&p);
+    }
+}
+
 /* ---- on a terminal ---------------------------------------------------------------------------- */
 
 /* What is seen of a line: what comes after the last wipe. */

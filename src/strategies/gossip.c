@@ -179,7 +179,8 @@ const struct strategy_ops strategy_gossip = {
     .help =
         "After a step, with probability p, a worker sends a copy of its replica to the box of a\n"
         "peer, who mixes it in by weight before its next step. No center, no meeting, no\n"
-        "answer. schedule.rate is that of a single worker. The mean of the replicas is judged.\n"
+        "answer. schedule.rate is that of a single worker. Where replicas drift apart (column\n"
+        "consensus_distance), a larger p or a smaller rate. The mean of the replicas is judged.\n"
         "Columns: weight, of all workers and boxes, which is 1; in_flight, the part of it that\n"
         "lies in boxes; weight_least, of the worker that has least.\n"
         "Moves the parameters once a message, once more where one lies in the box already, and\n"
