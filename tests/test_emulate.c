@@ -131,6 +131,9 @@ static void check_times(const char *words, double seconds, double waiting, doubl
     cr_assert(
         fabs(r->exchanging - exchanging) <= 1e-9, "%s: exchanging %.9g s", words, r->exchanging);
     cr_assert_eq(r->loading, 0);
+    cr_assert(r->exchanging >= 0 && r->waiting >= 0 && r->loading >= 0 && r->computing >= 0,
+        "%s: a time below 0: %.3g, %.3g, %.3g, %.3g", words, r->exchanging, r->waiting, r->loading,
+        r->computing);
     double rest = seconds - waiting - exchanging;
     cr_assert(fabs(r->computing - rest) <= 1e-9, "%s: computing %.9g s", words, r->computing);
     seen_close(&seen);

@@ -258,6 +258,7 @@ static int judge_mistake(const struct mistake *m) {
     int bad = judge_message(m, &p);
     if (p.signal) bad += complain(m, &p, "it crashed");
     if (p.code != m->code) bad += complain(m, &p, "the exit code is another");
+    if (p.code == 7 && strstr(p.err, "nan")) bad += complain(m, &p, "nan is no word");
     if (p.out_size && m->code != 7) bad += complain(m, &p, "something is on stdout");
     if (count_summaries(files_folder) != 1) bad += complain(m, &p, "a run looks finished");
     program_close(&p);
@@ -708,6 +709,32 @@ Test(huddle, help_is_there_for_every_topic) {
     struct program p = program(NULL);
     cr_assert(p.code == 0 && strstr(p.out, "huddle train"), "exit %d: %s", p.code, p.out);
     program_close(&p);
+}
+
+/* A round is 50 steps. Who ends no more than a quarter later than asked is told nothing. */
+Test(huddle, a_run_that_goes_on_for_much_longer_than_asked_says_why) {
+    static const struct {
+        const char *limit, *other, *want;
+    } all[] = {
+        {"steps=20", "epochs=0",
+            "asked for run.steps = 20, made 50: a run ends between rounds, and the last "
+            "round of "
+            "local_sgd was 50 steps of each worker\n"},
+        {"steps=40", "epochs=0", NULL},
+        {"steps=39", "epochs=0", "asked for run.steps = 39, made 50: "},
+        {"epochs=1", "steps=0", "asked for run.epochs = 1, made 2.5: "},
+        {"epochs=2", "steps=0", NULL},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p =
+            program("train", "folder=@/runs", "workers=4", "task=quadratic", "quadratic.samples=80",
+                "strategy=local_sgd", "local_sgd.H=50", all[i].limit, all[i].other);
+        const char *said = strstr(p.err, "warn ");
+        cr_assert(p.code == 0, "%s", p.err);
+        cr_assert(all[i].want ? said && strstr(p.err, all[i].want) : !said, "%s: %s", all[i].limit,
+            p.err);
+        program_close(&p);
+    }
 }
 
 /* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */

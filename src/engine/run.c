@@ -334,6 +334,22 @@ static void run_close(struct run *run) {
     arena_close(&run->arena);
 }
 
+/* More than a quarter beyond what was asked for, which a long round makes of a short run. */
+static void tell_overshoot(const struct run *run) {
+    const struct run_settings *set = &run->set;
+    const struct run_result *r = &run->result;
+    double steps = (double)r->steps / set->workers, epochs = (double)set->epochs;
+    int by_epochs = epochs > 0 && r->epochs > 1.25 * epochs;
+    int by_steps = set->steps > 0 && steps > 1.25 * set->steps;
+    if (!by_epochs && !by_steps) return;
+    log_warn(
+        "asked for run.%s = %g, made %.6g: a run ends between rounds, and the last round of %s "
+        "was %ld step%s of each worker",
+        by_epochs ? "epochs" : "steps", by_epochs ? epochs : set->steps,
+        by_epochs ? r->epochs : steps, set->strategy, run->crew[0].round_steps,
+        run->crew[0].round_steps == 1 ? "" : "s");
+}
+
 /* The state of a run that goes on is its end already. */
 static int was_finished(struct run *run) {
     struct run_result *r = &run->result;
@@ -365,6 +381,7 @@ static enum status run_go(struct run *run) {
         return fail(
             STATUS_INTERRUPTED, "stopped early; `huddle resume %s` goes on", run->result.path);
     }
+    if (!run->setup->quiet) tell_overshoot(run);
     if (!run->setup->quiet) metrics_table(&run->result, run->set.strategy, run->set.workers);
     return STATUS_OK;
 }
