@@ -130,7 +130,20 @@ static const struct mistake mistakes[] = {
     {{"train", "run.wrokers=3"}, 2, {"run.wrokers", "did you mean run.workers"}},
     {{"train", "wrokers=3"}, 2, {"run.wrokers", "did you mean run.workers"}},
     {{"train", "easgd.tua=3"}, 2, {"easgd.tua", "did you mean easgd.tau"}},
-    {{"train", "tau=3"}, 2, {"run.tau", "did you mean easgd.tau"}},
+    {{"train", "tau=3"}, 2,
+        {"run.tau", "did you mean easgd.tau, easgd_tree.tau, downpour.tau, adownpour.tau or "
+                    "mvadownpour.tau?\n"}},
+    {{"train", "beta=3"}, 2, {"did you mean easgd.beta, easgd_tree.beta or slowmo.beta?"}},
+    {{"train", "blocks=3"}, 2, {"did you mean local_sgd.blocks?"}},
+    {{"train", "optimizer=adam"}, 2, {"is a group", "did you mean optimizer.kind=adam?"}},
+    {{"train", "optimizer=adm"}, 2, {"is a group", "did you mean optimizer.kind=adm?"}},
+    {{"train", "schedule=step"}, 2, {"did you mean schedule.use=step?"}},
+    {{"train", "schedule=0.1"}, 2, {"did you mean schedule.rate=0.1?"}},
+    {{"train", "strategy", "=", "easgd"}, 2, {"blanks", "write strategy=easgd\n"}},
+    {{"train", "strategy", "=easgd"}, 2, {"blanks", "write strategy=easgd\n"}},
+    {{"train", "workers=2", "strategy", "=", "easgd"}, 2, {"write strategy=easgd\n"}},
+    {{"train", "easgd"}, 2, {"\"easgd\" is a strategy", "write strategy=easgd\n"}},
+    {{"train", "workers=2", "easgd"}, 2, {"write strategy=easgd\n"}},
     {{"train", "easdg.tau=3"}, 2, {"easdg", "did you mean \"easgd\""}},
     {{"train", "@/group.ini"}, 2, {"@/group.ini:2", "easdg", "did you mean \"easgd\""}},
     {{"train", "strategy=easg"}, 2, {"no strategy \"easg\"", "did you mean \"easgd\""}},
@@ -708,6 +721,32 @@ Test(huddle, help_is_there_for_every_topic) {
     }
     struct program p = program(NULL);
     cr_assert(p.code == 0 && strstr(p.out, "huddle train"), "exit %d: %s", p.code, p.out);
+    program_close(&p);
+}
+
+/* In a file as on the command line; but not what config.ini has of a run that goes on. */
+Test(huddle, what_nothing_reads_is_warned_of) {
+    static const struct {
+        const char *row[4], *want;
+    } all[] = {
+        {{"strategy=downpour", "easgd.tau=5", "easgd.beta=1", "gossip.p=0.5"},
+            "nothing reads easgd.tau, easgd.beta, gossip.p: run.strategy is downpour\n"},
+        {{"strategy=easgd", "easgd.tau=5"}, NULL},
+        {{"step.at=2"}, "nothing reads step.at: schedule.use is \"constant\"\n"},
+        {{"step.at=2", "schedule.use=warmup, step"}, NULL},
+        {{"step.at=2", "schedule.use=warmup", "warmup.epochs=2"}, "nothing reads step.at: "},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        int want = all[i].want != NULL, got = warnings_of(all[i].row, all[i].want);
+        cr_assert(got == want, "row %zu: %d warnings", i, got);
+    }
+    write_text("idle.ini", "[downpour]\ntau = 3\n");
+    struct program p = program("train", "@/idle.ini", "folder=@/idle", "task=quadratic", "steps=8");
+    cr_assert(p.code == 0 && strstr(p.err, "nothing reads downpour.tau: "), "%s", p.err);
+    program_close(&p);
+    write_text("idle/easgd-1/config.ini", "[downpour]\ntau = 3\n[run]\ntask = quadratic\n");
+    p = program("resume", "@/idle/easgd-1", "steps=80", "gossip.p=1");
+    cr_assert(p.code == 0 && strstr(p.err, "nothing reads gossip.p: "), "%s", p.err);
     program_close(&p);
 }
 

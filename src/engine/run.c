@@ -228,6 +228,25 @@ static enum status run_open(struct run *run) {
     return run->setup->quiet && !*run->set.name ? STATUS_OK : folder_open(run);
 }
 
+/* What the user set of strategies and schedules that this run does not have. Of a run that goes on,
+ * config.ini is no word of the user's. */
+static void tell_unused(const struct run *run) {
+    const struct run_setup *setup = run->setup;
+    char list[512] = "";
+    for (int i = 0; setup->strategies[i]; i++) {
+        if (setup->strategies[i] == run->strategy->ops) continue;
+        settings_list(
+            setup->settings, setup->strategies[i]->name, setup->resume, list, sizeof list);
+    }
+    if (*list) log_warn("nothing reads %s: run.strategy is %s", list, run->set.strategy);
+    *list = '\0';
+    for (int i = 0; setup->schedules[i]; i++) {
+        if (schedules_have(&run->schedules, setup->schedules[i])) continue;
+        settings_list(setup->settings, setup->schedules[i]->name, setup->resume, list, sizeof list);
+    }
+    if (*list) log_warn("nothing reads %s: schedule.use is \"%s\"", list, run->schedules.use);
+}
+
 static const char *const order_words[] = {
     [ORDER_FREE] = "free",
     [ORDER_FIXED] = "fixed",
@@ -368,6 +387,7 @@ static enum status run_go(struct run *run) {
         return STATUS_OK;
     }
     if (!run->setup->quiet) say_what(run);
+    if (!run->setup->quiet) tell_unused(run);
     struct progress now = {.epochs = run->samples / run->task->epoch};
     health_watch(run, schedules_plan(&run->schedules, &now).rate);
     enum status started = start_workers(run);
