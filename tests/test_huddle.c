@@ -158,6 +158,8 @@ static const struct mistake mistakes[] = {
     {{"stability", "p=0"}, 2, {"stability.p = 0", "1 .. 64"}},
     {{"stability", "points=2", "csv=@/no/where.csv"}, 3, {"@/no/where.csv", "No such file"}},
     {{"stability", "points=2", "svg=@/no/where.svg"}, 3, {"@/no/where.svg", "No such file"}},
+    {{"stability", "method=largest_eta", "svg=@/a.svg"}, 2, {"stability.svg", "no picture"}},
+    {{"stability", "method=largest_eta", "csv=@/no/where.csv"}, 3, {"@/no/where.csv"}},
     {{"train", "easgd.tau=0"}, 2, {"easgd.tau = 0", "whole number", "1 .. 1000000"}},
     {{"train", "workers=0"}, 2, {"run.workers = 0", "1 .. 64"}},
     {{"train", "workers=65"}, 2, {"run.workers = 65", "1 .. 64"}},
@@ -772,6 +774,57 @@ Test(huddle, a_run_that_goes_on_for_much_longer_than_asked_says_why) {
         cr_assert(p.code == 0, "%s", p.err);
         cr_assert(all[i].want ? said && strstr(p.err, all[i].want) : !said, "%s: %s", all[i].limit,
             p.err);
+        program_close(&p);
+    }
+}
+
+/* Numbers in a row of the table: columns that collide are fewer. */
+static int columns_of(const char *line) {
+    int n = 0, used = 0;
+    for (double v; sscanf(line, "%lf%n", &v, &used) == 1; line += used) n++;
+    return n;
+}
+
+Test(huddle, tables_of_stability_keep_their_columns_apart_and_go_into_files) {
+    struct program p = program("stability", "method=easgd", "eta=1000", "rho=1000000", "points=3");
+    if (p.code == 1 && strstr(p.err, "LAPACK")) cr_skip_test("%s", p.err);
+    char *text = p.out;
+    int rows = 0;
+    for (char *line; (line = next_line(&text));) {
+        int columns = columns_of(line);
+        cr_assert(columns == 0 || columns == 4, "%d columns: %s", columns, line);
+        rows += columns == 4;
+    }
+    cr_assert(p.code == 0 && rows == 3, "%d rows", rows);
+    program_close(&p);
+    p = program("stability", "method=largest_eta", "csv=@/eta.csv");
+    cr_assert(p.code == 0 && has_prefix(p.out, "largest stable eta"), "%s%s", p.out, p.err);
+    program_close(&p);
+    char *csv = program_load(files_path("eta.csv"), NULL), *rest = csv;
+    cr_assert(csv && has_prefix(csv, "method,p,tau,largest_eta\ndownpour,1,1,2"), "%s", csv);
+    for (rows = 0; next_line(&rest);) rows++;
+    cr_assert_eq(rows, 1 + 2 * 16);
+    free(csv);
+}
+
+Test(huddle, help_and_version_come_by_the_usual_flags_too) {
+    static const struct {
+        const char *word[2], *says;
+    } all[] = {
+        {{"--help"}, "huddle trains neural networks"},
+        {{"-h"}, "huddle trains neural networks"},
+        {{"help", "--help"}, "huddle trains neural networks"},
+        {{"train", "--help"}, "75 stopped early: `huddle resume` goes on"},
+        {{"stability", "-h"}, "stability.method"},
+        {{"resume", "--help"}, "huddle resume runs/<name>"},
+        {{"topo", "--help"}, "--measure adds"},
+        {{"--version"}, "huddle, unreleased\n"},
+        {{"help", "eamsgd"}, "easgd: elastic averaging"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p = program(all[i].word[0], all[i].word[1]);
+        cr_expect(p.code == 0 && strstr(p.out, all[i].says), "%s: exit %d: %s%s", all[i].word[0],
+            p.code, p.out, p.err);
         program_close(&p);
     }
 }
