@@ -90,6 +90,19 @@ Test(emulate, other_words_are_refused_and_quoted) {
     cr_assert(strstr(fail_message(), "\"3:-1x\""), "%s", fail_message());
 }
 
+Test(emulate, a_worker_that_is_not_there_is_named) {
+    struct emulation e;
+    static const char *const all[][3] = {
+        {"1:2x,7:5x", "", ""}, {"", "7@5+2s", ""}, {"", "", "0-7:1s"}, {"", "", "7-c:1s"}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        cr_assert_eq(read_words(&e, all[i][0], all[i][1], all[i][2]), STATUS_BAD_CONFIG);
+        cr_assert(strstr(fail_message(), "no worker 7; with run.workers=4 the last is 3"),
+            "%zu: %s", i, fail_message());
+    }
+    cr_assert_eq(read_words(&e, "3:5y", "", ""), STATUS_BAD_CONFIG);
+    cr_assert(!strstr(fail_message(), "no worker"), "%s", fail_message());
+}
+
 Test(emulate, virtual_time_needs_to_be_told_what_a_step_takes) {
     static const char *const words[] = {"emulate.compute=10", "emulate.compute=0s",
         "emulate.compute=-1ms", "emulate.compute=1ms,", "emulate.time=virtual"};

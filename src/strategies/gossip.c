@@ -58,6 +58,11 @@ static const struct field local_fields[] = {
 
 static enum status gossip_open(struct strategy *base, struct team *team, struct vec x0) {
     struct gossip *s = (struct gossip *)base;
+    if (s->groups > 0 && s->peers != PEERS_NEAR) {
+        return fail(STATUS_BAD_CONFIG,
+            "gossip.groups = %d changes nothing without gossip.peers=near: say both or neither",
+            s->groups);
+    }
     if (s->peers >= PEERS_GRAPH) {
         TRY(peers_check((enum graph)(s->peers - PEERS_GRAPH), team_size(team), "gossip.peers"));
     }

@@ -108,6 +108,25 @@ static enum status local_sgd_open(struct strategy *base, struct team *team, stru
         return fail(STATUS_BAD_CONFIG,
             "local_sgd.qsr and local_sgd.adacomm are two rules for one period: set one to 0");
     }
+    if (s->qsr > 0 && s->H_most < s->H) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.H_most = %d is less than local_sgd.H = %d: qsr only makes H longer, so "
+            "H_most "
+            "must be more",
+            s->H_most, s->H);
+    }
+    if ((s->post == POST_EPOCH || s->post == POST_STEP) && !(s->post_at > 0)) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.post=%s with post_at = 0 changes nothing: say when, as local_sgd.post_at=%s",
+            s->post == POST_EPOCH ? "epoch" : "step", s->post == POST_EPOCH ? "20" : "1000");
+    }
+    if (s->groups != 1 && s->blocks == 1) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.groups = %d changes nothing with local_sgd.blocks = 1, where each mean is "
+            "one "
+            "of all: set blocks to 2 or more",
+            s->groups);
+    }
     if (s->groups <= team_size(team)) return STATUS_OK;
     return fail(STATUS_BAD_CONFIG,
         "local_sgd.groups = %d: there are only %d workers to put into groups", s->groups,
