@@ -170,6 +170,13 @@ Test(emulate, a_straggler_holds_up_all_of_an_allreduce) {
     check_times("run.strategy=allreduce run.steps=10 emulate.slow=2:5x", 0.5, 0.3, 0);
 }
 
+/* One is frozen for 370 ms, for which three wait. No link takes time, and what is left of the clocks'
+ * differences is their rounding. */
+Test(emulate, no_time_is_below_0) {
+    check_times(
+        "run.strategy=allreduce run.steps=400 emulate.freeze=1@3+0.37s", 4.37, 3 * 0.37 / 4, 0);
+}
+
 /* 6 messages of 100 bytes, 1 us each and 1 us of latency. */
 Test(emulate, an_allreduce_takes_the_time_of_its_ring) {
     check_times(

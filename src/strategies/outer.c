@@ -294,9 +294,9 @@ const struct strategy_ops strategy_slowmo = {
     .help =
         "As bmuf, but the momentum gathers gradients, the way divided by the rate, and so\n"
         "survives a drop of the rate. beta = 0 and alpha = 1 is local_sgd. schedule.rate\n"
-        "inside: begin with that of local_sgd; in the long run the slow momentum takes alpha /\n"
-        "(1 - beta) times the way, so with a large beta try less. A run's steps should be many\n"
-        "times H.\n"
+        "inside: begin with that of local_sgd; in the long run the slow momentum takes\n"
+        "alpha / (1 - beta) times the way, so with a large beta try less. A run's steps should\n"
+        "be many times H.\n"
         "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
@@ -334,11 +334,10 @@ const struct strategy_ops strategy_lookahead = {
     .name = "lookahead",
     .summary = "k steps forward, then back to alpha of the way",
     .source = "Zhang, Lucas, Hinton, Ba, NeurIPS 2019, arXiv:1907.08610",
-    .help =
-        "The paper's is run.workers=1; more workers go alpha of the way to their mean. alpha =\n"
-        "1 is local_sgd. schedule.rate inside: begin with that of sgd, or with more workers\n"
-        "that of local_sgd.\n"
-        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
+    .help = "The paper's is run.workers=1; more workers go alpha of the way to their mean.\n"
+            "alpha = 1 is local_sgd. schedule.rate inside: begin with that of sgd, or with more\n"
+            "workers that of local_sgd.\n"
+            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = lookahead_options,
