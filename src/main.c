@@ -20,10 +20,20 @@ static enum status unknown(const char *word) {
         nearest);
 }
 
+static int asks_for_help(const char *word) {
+    return !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
 static enum status run_command(int words, char **word) {
-    if (words == 0) return command_help(0, word);
+    if (words == 0 || asks_for_help(word[0])) return command_help(0, word);
+    if (!strcmp(word[0], "--version")) {
+        puts("huddle, unreleased");
+        return STATUS_OK;
+    }
     for (const struct command *c = commands; c->name; c++) {
-        if (!strcmp(c->name, word[0])) return c->run(words - 1, word + 1);
+        if (strcmp(c->name, word[0]) != 0) continue;
+        if (words > 1 && asks_for_help(word[1])) return command_help(c->run != command_help, word);
+        return c->run(words - 1, word + 1);
     }
     return unknown(word[0]);
 }

@@ -37,8 +37,8 @@ static void place_of(int i, char text[128]) {
 /* Groups of workers are part of these rules, and by themselves they are those of a device. */
 static const char *groups_of(const struct strategy_ops *s, int workers) {
     if (workers < 4) return "";
-    if (!strcmp(s->name, "local_sgd")) return "local_sgd.groups=2";
-    if (!strcmp(s->name, "gossip")) return "gossip.groups=2";
+    if (!strcmp(s->name, "local_sgd")) return "local_sgd.groups=2 local_sgd.blocks=2";
+    if (!strcmp(s->name, "gossip")) return "gossip.groups=2 gossip.peers=near";
     return "";
 }
 

@@ -90,6 +90,19 @@ Test(emulate, other_words_are_refused_and_quoted) {
     cr_assert(strstr(fail_message(), "\"3:-1x\""), "%s", fail_message());
 }
 
+Test(emulate, a_worker_that_is_not_there_is_named) {
+    struct emulation e;
+    static const char *const all[][3] = {
+        {"1:2x,7:5x", "", ""}, {"", "7@5+2s", ""}, {"", "", "0-7:1s"}, {"", "", "7-c:1s"}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        cr_assert_eq(read_words(&e, all[i][0], all[i][1], all[i][2]), STATUS_BAD_CONFIG);
+        cr_assert(strstr(fail_message(), "no worker 7; with run.workers=4 the last is 3"),
+            "%zu: %s", i, fail_message());
+    }
+    cr_assert_eq(read_words(&e, "3:5y", "", ""), STATUS_BAD_CONFIG);
+    cr_assert(!strstr(fail_message(), "no worker"), "%s", fail_message());
+}
+
 Test(emulate, virtual_time_needs_to_be_told_what_a_step_takes) {
     static const char *const words[] = {"emulate.compute=10", "emulate.compute=0s",
         "emulate.compute=-1ms", "emulate.compute=1ms,", "emulate.time=virtual"};
@@ -131,6 +144,9 @@ static void check_times(const char *words, double seconds, double waiting, doubl
     cr_assert(
         fabs(r->exchanging - exchanging) <= 1e-9, "%s: exchanging %.9g s", words, r->exchanging);
     cr_assert_eq(r->loading, 0);
+    cr_assert(r->exchanging >= 0 && r->waiting >= 0 && r->loading >= 0 && r->computing >= 0,
+        "%s: a time below 0: %.3g, %.3g, %.3g, %.3g", words, r->exchanging, r->waiting, r->loading,
+        r->computing);
     double rest = seconds - waiting - exchanging;
     cr_assert(fabs(r->computing - rest) <= 1e-9, "%s: computing %.9g s", words, r->computing);
     seen_close(&seen);
@@ -152,6 +168,13 @@ Test(emulate, who_has_begun_a_round_ends_it) {
 Test(emulate, a_straggler_holds_up_all_of_an_allreduce) {
     check_times("run.strategy=allreduce run.steps=10", 0.1, 0, 0);
     check_times("run.strategy=allreduce run.steps=10 emulate.slow=2:5x", 0.5, 0.3, 0);
+}
+
+/* One is frozen for 370 ms, for which three wait. No link takes time, and what is left of the clocks'
+ * differences is their rounding. */
+Test(emulate, no_time_is_below_0) {
+    check_times(
+        "run.strategy=allreduce run.steps=400 emulate.freeze=1@3+0.37s", 4.37, 3 * 0.37 / 4, 0);
 }
 
 /* 6 messages of 100 bytes, 1 us each and 1 us of latency. */

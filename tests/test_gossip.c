@@ -146,7 +146,7 @@ static void compare(const struct problem *o, const char *peers, double p) {
     run_words(&seen, NULL,
         "%s run.order=fixed run.strategy=gossip gossip.p=%.9g gossip.peers=%s gossip.bias=%.9g "
         "gossip.groups=%d",
-        words, p, peers, s.bias, s.groups);
+        words, p, peers, s.bias, strcmp(peers, "near") ? 0 : s.groups);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     world_open(&s, o);
     replay(&s);
@@ -364,4 +364,17 @@ Test(gossip, a_hypercube_of_six_is_refused) {
     run_words(&seen, NULL, "run.strategy=gossip gossip.peers=hypercube run.workers=6 run.steps=1");
     cr_assert_eq(seen.end, STATUS_BAD_CONFIG);
     cr_assert(strstr(seen.why, "gossip.peers") && strstr(seen.why, "not 6"), "%s", seen.why);
+}
+
+Test(gossip, groups_are_refused_where_no_peer_is_chosen_by_them) {
+    static const char *const peers[] = {"uniform", "ring", "complete"};
+    for (int i = 0; i < 3; i++) {
+        struct seen seen;
+        run_words(&seen, NULL,
+            "run.strategy=gossip gossip.groups=2 gossip.peers=%s run.workers=4 run.steps=1",
+            peers[i]);
+        cr_assert_eq(seen.end, STATUS_BAD_CONFIG, "%s", peers[i]);
+        cr_assert(strstr(seen.why, "gossip.groups") && strstr(seen.why, "gossip.peers=near"), "%s",
+            seen.why);
+    }
 }

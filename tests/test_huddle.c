@@ -130,7 +130,20 @@ static const struct mistake mistakes[] = {
     {{"train", "run.wrokers=3"}, 2, {"run.wrokers", "did you mean run.workers"}},
     {{"train", "wrokers=3"}, 2, {"run.wrokers", "did you mean run.workers"}},
     {{"train", "easgd.tua=3"}, 2, {"easgd.tua", "did you mean easgd.tau"}},
-    {{"train", "tau=3"}, 2, {"run.tau", "did you mean easgd.tau"}},
+    {{"train", "tau=3"}, 2,
+        {"run.tau", "did you mean easgd.tau, easgd_tree.tau, downpour.tau, adownpour.tau or "
+                    "mvadownpour.tau?\n"}},
+    {{"train", "beta=3"}, 2, {"did you mean easgd.beta, easgd_tree.beta or slowmo.beta?"}},
+    {{"train", "blocks=3"}, 2, {"did you mean local_sgd.blocks?"}},
+    {{"train", "optimizer=adam"}, 2, {"is a group", "did you mean optimizer.kind=adam?"}},
+    {{"train", "optimizer=adm"}, 2, {"is a group", "did you mean optimizer.kind=adm?"}},
+    {{"train", "schedule=step"}, 2, {"did you mean schedule.use=step?"}},
+    {{"train", "schedule=0.1"}, 2, {"did you mean schedule.rate=0.1?"}},
+    {{"train", "strategy", "=", "easgd"}, 2, {"blanks", "write strategy=easgd\n"}},
+    {{"train", "strategy", "=easgd"}, 2, {"blanks", "write strategy=easgd\n"}},
+    {{"train", "workers=2", "strategy", "=", "easgd"}, 2, {"write strategy=easgd\n"}},
+    {{"train", "easgd"}, 2, {"\"easgd\" is a strategy", "write strategy=easgd\n"}},
+    {{"train", "workers=2", "easgd"}, 2, {"write strategy=easgd\n"}},
     {{"train", "easdg.tau=3"}, 2, {"easdg", "did you mean \"easgd\""}},
     {{"train", "@/group.ini"}, 2, {"@/group.ini:2", "easdg", "did you mean \"easgd\""}},
     {{"train", "strategy=easg"}, 2, {"no strategy \"easg\"", "did you mean \"easgd\""}},
@@ -145,6 +158,8 @@ static const struct mistake mistakes[] = {
     {{"stability", "p=0"}, 2, {"stability.p = 0", "1 .. 64"}},
     {{"stability", "points=2", "csv=@/no/where.csv"}, 3, {"@/no/where.csv", "No such file"}},
     {{"stability", "points=2", "svg=@/no/where.svg"}, 3, {"@/no/where.svg", "No such file"}},
+    {{"stability", "method=largest_eta", "svg=@/a.svg"}, 2, {"stability.svg", "no picture"}},
+    {{"stability", "method=largest_eta", "csv=@/no/where.csv"}, 3, {"@/no/where.csv"}},
     {{"train", "easgd.tau=0"}, 2, {"easgd.tau = 0", "whole number", "1 .. 1000000"}},
     {{"train", "workers=0"}, 2, {"run.workers = 0", "1 .. 64"}},
     {{"train", "workers=65"}, 2, {"run.workers = 65", "1 .. 64"}},
@@ -258,6 +273,7 @@ static int judge_mistake(const struct mistake *m) {
     int bad = judge_message(m, &p);
     if (p.signal) bad += complain(m, &p, "it crashed");
     if (p.code != m->code) bad += complain(m, &p, "the exit code is another");
+    if (p.code == 7 && strstr(p.err, "nan")) bad += complain(m, &p, "nan is no word");
     if (p.out_size && m->code != 7) bad += complain(m, &p, "something is on stdout");
     if (count_summaries(files_folder) != 1) bad += complain(m, &p, "a run looks finished");
     program_close(&p);
@@ -708,6 +724,153 @@ Test(huddle, help_is_there_for_every_topic) {
     struct program p = program(NULL);
     cr_assert(p.code == 0 && strstr(p.out, "huddle train"), "exit %d: %s", p.code, p.out);
     program_close(&p);
+}
+
+/* In a file as on the command line; but not what config.ini has of a run that goes on. */
+Test(huddle, what_nothing_reads_is_warned_of) {
+    static const struct {
+        const char *row[4], *want;
+    } all[] = {
+        {{"strategy=downpour", "easgd.tau=5", "easgd.beta=1", "gossip.p=0.5"},
+            "nothing reads easgd.tau, easgd.beta, gossip.p: run.strategy is downpour\n"},
+        {{"strategy=easgd", "easgd.tau=5"}, NULL},
+        {{"step.at=2"}, "nothing reads step.at: schedule.use is \"constant\"\n"},
+        {{"step.at=2", "schedule.use=warmup, step"}, NULL},
+        {{"step.at=2", "schedule.use=warmup", "warmup.epochs=2"}, "nothing reads step.at: "},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        int want = all[i].want != NULL, got = warnings_of(all[i].row, all[i].want);
+        cr_assert(got == want, "row %zu: %d warnings", i, got);
+    }
+    write_text("idle.ini", "[downpour]\ntau = 3\n");
+    struct program p = program("train", "@/idle.ini", "folder=@/idle", "task=quadratic", "steps=8");
+    cr_assert(p.code == 0 && strstr(p.err, "nothing reads downpour.tau: "), "%s", p.err);
+    program_close(&p);
+    write_text("idle/easgd-1/config.ini", "[downpour]\ntau = 3\n[run]\ntask = quadratic\n");
+    p = program("resume", "@/idle/easgd-1", "steps=80", "gossip.p=1");
+    cr_assert(p.code == 0 && strstr(p.err, "nothing reads gossip.p: "), "%s", p.err);
+    program_close(&p);
+}
+
+/* A round is 50 steps. Who ends no more than a quarter later than asked is told nothing. */
+Test(huddle, a_run_that_goes_on_for_much_longer_than_asked_says_why) {
+    static const struct {
+        const char *limit, *other, *want;
+    } all[] = {
+        {"steps=20", "epochs=0",
+            "asked for run.steps = 20, made 50: a run ends between rounds, and the last "
+            "round of "
+            "local_sgd was 50 steps of each worker\n"},
+        {"steps=40", "epochs=0", NULL},
+        {"steps=39", "epochs=0", "asked for run.steps = 39, made 50: "},
+        {"epochs=1", "steps=0", "asked for run.epochs = 1, made 2.5: "},
+        {"epochs=2", "steps=0", NULL},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p =
+            program("train", "folder=@/runs", "workers=4", "task=quadratic", "quadratic.samples=80",
+                "strategy=local_sgd", "local_sgd.H=50", all[i].limit, all[i].other);
+        const char *said = strstr(p.err, "warn ");
+        cr_assert(p.code == 0, "%s", p.err);
+        cr_assert(all[i].want ? said && strstr(p.err, all[i].want) : !said, "%s: %s", all[i].limit,
+            p.err);
+        program_close(&p);
+    }
+}
+
+/* Numbers in a row of the table: columns that collide are fewer. */
+static int columns_of(const char *line) {
+    int n = 0, used = 0;
+    for (double v; sscanf(line, "%lf%n", &v, &used) == 1; line += used) n++;
+    return n;
+}
+
+Test(huddle, tables_of_stability_keep_their_columns_apart_and_go_into_files) {
+    struct program p = program("stability", "method=easgd", "eta=1000", "rho=1000000", "points=3");
+    if (p.code == 1 && strstr(p.err, "LAPACK")) cr_skip_test("%s", p.err);
+    char *text = p.out;
+    int rows = 0;
+    for (char *line; (line = next_line(&text));) {
+        int columns = columns_of(line);
+        cr_assert(columns == 0 || columns == 4, "%d columns: %s", columns, line);
+        rows += columns == 4;
+    }
+    cr_assert(p.code == 0 && rows == 3, "%d rows", rows);
+    program_close(&p);
+    p = program("stability", "method=largest_eta", "csv=@/eta.csv");
+    cr_assert(p.code == 0 && has_prefix(p.out, "largest stable eta"), "%s%s", p.out, p.err);
+    program_close(&p);
+    char *csv = program_load(files_path("eta.csv"), NULL), *rest = csv;
+    cr_assert(csv && has_prefix(csv, "method,p,tau,largest_eta\ndownpour,1,1,2"), "%s", csv);
+    for (rows = 0; next_line(&rest);) rows++;
+    cr_assert_eq(rows, 1 + 2 * 16);
+    free(csv);
+}
+
+Test(huddle, help_and_version_come_by_the_usual_flags_too) {
+    static const struct {
+        const char *word[2], *says;
+    } all[] = {
+        {{"--help"}, "huddle trains neural networks"},
+        {{"-h"}, "huddle trains neural networks"},
+        {{"help", "--help"}, "huddle trains neural networks"},
+        {{"train", "--help"}, "75 stopped early: `huddle resume` goes on"},
+        {{"stability", "-h"}, "stability.method"},
+        {{"resume", "--help"}, "huddle resume runs/<name>"},
+        {{"topo", "--help"}, "--measure adds"},
+        {{"--version"}, "huddle, unreleased\n"},
+        {{"help", "eamsgd"}, "easgd: elastic averaging"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p = program(all[i].word[0], all[i].word[1]);
+        cr_expect(p.code == 0 && strstr(p.out, all[i].says), "%s: exit %d: %s%s", all[i].word[0],
+            p.code, p.out, p.err);
+        program_close(&p);
+    }
+}
+
+/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */
+Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
+    static const struct {
+        const char *strategy, *says[4];
+    } all[] = {
+        {"allreduce", {"p times that of", "warmup.epochs", "momentum"}},
+        {"easgd", {"that of a single worker", "many times tau", "The log warns"}},
+        {"easgd_tree",
+            {"that of a single worker", "many times tau_root", "one NUMA node there is one"}},
+        {"downpour", {"workers x tau", "may be larger"}},
+        {"adownpour", {"its rate"}},
+        {"mvadownpour", {"its rate", "1 / alpha", "larger alpha"}},
+        {"mdownpour", {"(1 - momentum) / workers"}},
+        {"sgd", {"schedule.rate"}},
+        {"msgd", {"schedule.rate", "(1 - momentum)"}},
+        {"asgd", {"schedule.rate"}},
+        {"mvasgd", {"schedule.rate", "1 / alpha", "larger alpha"}},
+        {"admm", {"rho of about 1", "huddle stability"}},
+        {"gossip", {"single worker"}},
+        {"sgp", {"up to workers times as much"}},
+        {"adpsgd", {"up to workers times as much", "counted from 0"}},
+        {"dpsgd", {"up to workers times as much"}},
+        {"local_sgd", {"as for allreduce", "i / P of H", "qsr / sqrt(H)", "drawn by all workers"}},
+        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)"}},
+        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)"}},
+        {"diloco", {"about 0.001", "many thousand steps"}},
+        {"lookahead", {"that of sgd"}},
+    };
+    int strategies_known = 0;
+    struct program list = program("help", "strategies");
+    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) strategies_known++;
+    program_close(&list);
+    cr_assert(strategies_known + 1 == sizeof all / sizeof *all, "%d", strategies_known);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct program p = program("help", all[i].strategy);
+        for (char *at = p.out; (at = strchr(at, '\n'));) *at = ' ';
+        for (int k = 0; k < 4 && all[i].says[k]; k++) {
+            cr_expect(strstr(p.out, all[i].says[k]), "help %s lacks \"%s\":\n%s", all[i].strategy,
+                all[i].says[k], p.out);
+        }
+        program_close(&p);
+    }
 }
 
 /* ---- on a terminal ---------------------------------------------------------------------------- */

@@ -381,9 +381,6 @@ Test(local_sgd, special_cases_are_the_same_bits) {
         check_same(
             SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=1");
         check_same(SIZES[i], "local_sgd.H=5 run.order=fixed", "local_sgd.H=5 run.order=free");
-        if (SIZES[i] == 1) continue;
-        check_same(
-            SIZES[i], "local_sgd.H=5", "local_sgd.H=5 local_sgd.blocks=1 local_sgd.groups=2");
     }
 }
 
@@ -460,10 +457,28 @@ Test(local_sgd, replicas_drift_apart_by_what_the_theory_says) {
     seen_close(&seen);
 }
 
+Test(local_sgd, settings_that_would_change_nothing_are_refused) {
+    static const char *const all[][2] = {
+        {"local_sgd.qsr=0.1 local_sgd.H=8 local_sgd.H_most=7", "local_sgd.H_most = 7"},
+        {"local_sgd.post=epoch", "local_sgd.post=epoch"},
+        {"local_sgd.post=step", "local_sgd.post_at=1000"},
+        {"local_sgd.groups=2", "local_sgd.blocks"},
+        {"local_sgd.groups=0", "local_sgd.blocks"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct seen seen;
+        run_words(&seen, NULL, "run.strategy=local_sgd run.workers=3 run.steps=1 quadratic.n=3 %s",
+            all[i][0]);
+        cr_assert_eq(seen.end, STATUS_BAD_CONFIG, "%s", all[i][0]);
+        cr_assert(strstr(seen.why, all[i][1]), "%s: %s", all[i][0], seen.why);
+    }
+}
+
 Test(local_sgd, more_groups_than_workers_are_refused) {
     struct seen seen;
     run_words(&seen, NULL,
-        "run.strategy=local_sgd run.workers=3 local_sgd.groups=4 run.steps=1 quadratic.n=3");
+        "run.strategy=local_sgd run.workers=3 local_sgd.groups=4 local_sgd.blocks=2 "
+        "run.steps=1 quadratic.n=3");
     cr_assert_eq(seen.end, STATUS_BAD_CONFIG);
     cr_assert(
         strstr(seen.why, "local_sgd.groups") && strstr(seen.why, "3 workers"), "%s", seen.why);

@@ -407,6 +407,23 @@ Test(options, words_of_a_choice) {
     cr_assert(!strcmp(word, "asy"), "%s", word);
 }
 
+Test(options, a_list_has_what_was_set_in_a_group) {
+    char list[32] = "", little[12] = "";
+    struct settings *s = fresh();
+    cr_assert(settings_read_text(s, "[thing]\ntau = 4\n[run]\nworkers = 2\n", "file") == STATUS_OK);
+    cr_assert(settings_read_argument(s, "thing.beta=0.5") == STATUS_OK);
+    settings_list(s, "thing", 0, little, sizeof little);
+    cr_assert_str_eq(little, "thing.tau"); /* the other does not fit */
+    settings_list(s, "thing", 0, list, sizeof list);
+    cr_assert_str_eq(list, "thing.tau, thing.beta");
+    *list = '\0';
+    settings_list(s, "thing", 1, list, sizeof list);
+    cr_assert_str_eq(list, "thing.beta");
+    settings_list(s, "bare", 0, list, sizeof list);
+    cr_assert_str_eq(list, "thing.beta");
+    settings_close(s);
+}
+
 Test(options, the_help_has_a_line_for_each) {
     char text[4096] = "";
     FILE *f = fmemopen(text, sizeof text, "w");

@@ -1,6 +1,7 @@
 #include "base/text.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 
 TestSuite(text, .timeout = 10);
 
@@ -24,4 +25,12 @@ Test(text, long_words_are_looked_at_up_to_a_point) {
     for (int i = 0; i < 199; i++) a[i] = 'a', b[i] = 'b';
     cr_assert(text_distance(a, b) == 63);
     cr_assert(text_distance(a, "") == 63);
+}
+
+Test(text, what_is_not_a_number_is_said_in_words) {
+    char text[32];
+    cr_assert_str_eq(text_number(text, sizeof text, (double)NAN), "not a number");
+    cr_assert_str_eq(text_number(text, sizeof text, -(double)NAN), "not a number");
+    cr_assert_str_eq(text_number(text, sizeof text, 0.25), "0.25");
+    cr_assert_str_eq(text_number(text, 4, 0.25), "0.2");
 }

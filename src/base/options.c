@@ -309,6 +309,16 @@ int settings_has(const struct settings *s, const char *group, const char *name) 
     return 0;
 }
 
+void settings_list(const struct settings *s, const char *group, int spoken, char *list, size_t n) {
+    for (size_t i = 0; i < s->n; i++) {
+        const struct setting *set = &s->at[i];
+        size_t at = strlen(list);
+        if (strcmp(set->group, group) != 0 || (spoken && set->source != SOURCE_ARGUMENT)) continue;
+        if (at + strlen(group) + strlen(set->name) + 4 > n) continue;
+        snprintf(list + at, n - at, "%s%s.%s", at > 0 ? ", " : "", group, set->name);
+    }
+}
+
 /* ---- what no table knows ------------------------------------------------------------------ */
 
 static enum status unknown_group(const struct setting *s, const struct option_group *groups) {
@@ -320,8 +330,38 @@ static enum status unknown_group(const struct setting *s, const struct option_gr
         s->where, s->group, s->group, s->name, nearest);
 }
 
+/* "a.tau, b.tau or c.tau", all options of this name whatever their group; how many. */
+static int name_all(const char *name, const struct option_group *groups, char *list, size_t n) {
+    size_t at = 0, last = 0;
+    int count = 0;
+    *list = '\0';
+    for (const struct option_group *g = groups; g->name; g++) {
+        if (!find_option(g->options, name)) continue;
+        if (at + strlen(g->name) + strlen(name) + 8 > n) break;
+        last = at;
+        at += (size_t)snprintf(list + at, n - at, "%s%s.%s", count ? ", " : "", g->name, name);
+        count++;
+    }
+    if (count < 2) return count;
+    char *rest = strdup(list + last + 2);
+    if (rest) snprintf(list + last, n - last, " or %s", rest);
+    free(rest);
+    return count;
+}
+
+/* Of the group that was named where an option should be, the first that the value fits. */
+static const struct option *fits(const struct setting *s, const struct option_group *groups) {
+    double field[128];
+    for (; groups->name && strcmp(groups->name, s->name) != 0; groups++) continue;
+    for (const struct option *o = groups->options; o && o->type != OPTION_END; o++) {
+        int has_room = o->type != OPTION_TEXT || (size_t)o->hi <= sizeof field;
+        if (has_room && set_field(s, o, field) == STATUS_OK) return o;
+    }
+    return groups->name ? groups->options : NULL;
+}
+
 /* The nearest name in the setting's own group; for a name without a dot, in any. */
-static enum status unknown_name(const struct setting *s, const struct option_group *groups) {
+static enum status near_name(const struct setting *s, const struct option_group *groups) {
     const char *group = "", *nearest = NULL;
     int best = INT_MAX;
     for (const struct option_group *g = groups; g->name; g++) {
@@ -341,6 +381,20 @@ static enum status unknown_name(const struct setting *s, const struct option_gro
     }
     return fail(STATUS_BAD_CONFIG, "%s: there is no option %s.%s; did you mean %s.%s?", s->where,
         s->group, s->name, group, nearest);
+}
+
+static enum status unknown_name(const struct setting *s, const struct option_group *groups) {
+    char list[300];
+    if (strcmp(s->group, "run") != 0) return near_name(s, groups);
+    if (name_all(s->name, groups, list, sizeof list) > 0) {
+        return fail(STATUS_BAD_CONFIG, "%s: there is no option run.%s; did you mean %s?", s->where,
+            s->name, list);
+    }
+    const struct option *o = fits(s, groups);
+    if (!o) return near_name(s, groups);
+    return fail(STATUS_BAD_CONFIG,
+        "%s: %s is a group of options, not an option; did you mean %s.%s=%s?", s->where, s->name,
+        s->name, o->name, s->value);
 }
 
 static enum status check_one(const struct setting *s, const struct option_group *groups) {

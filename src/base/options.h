@@ -56,6 +56,10 @@ enum status settings_apply(
 /* Whether there is a line for it at all. */
 int settings_has(const struct settings *s, const char *group, const char *name);
 
+/* Adds "group.name" of each line of the group to a list of at most n bytes, with ", " between; of
+ * the command line only, where `spoken`. What does not fit is left out. */
+void settings_list(const struct settings *s, const char *group, int spoken, char *list, size_t n);
+
 /* "[group]" and a "name = value" line an option, as the struct at `from` has them; they read back
  * to the same bits. Nothing for an empty table. */
 void options_write(FILE *f, const char *group, const struct option *options, const void *from);

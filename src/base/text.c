@@ -1,5 +1,7 @@
 #include "text.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { LONGEST = 63 };
@@ -21,4 +23,13 @@ int text_distance(const char *a, const char *b) {
         }
     }
     return row[bn];
+}
+
+const char *text_number(char *text, size_t n, double v) {
+    if (isnan(v)) {
+        snprintf(text, n, "not a number");
+    } else {
+        snprintf(text, n, "%g", v);
+    }
+    return text;
 }

@@ -1,6 +1,7 @@
 #include "commands.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/emulate.h"
 #include "engine/run.h"
@@ -60,12 +61,34 @@ const struct option_group *all_groups(void) {
     return groups;
 }
 
+static int is_strategy(const char *word) {
+    int n = 0;
+    for (int i = 0; strategies[i]; i++) n += strcmp(strategies[i]->name, word) == 0;
+    return n > 0;
+}
+
+/* What was probably meant by the words that cannot be read from the i-th on. */
+static enum status check_words(int words, char **word, int i) {
+    int has_sign = i + 1 < words && *word[i + 1] == '=';
+    if (has_sign && !strchr(word[i], '=')) {
+        const char *value = word[i + 1][1] || i + 2 == words ? word[i + 1] + 1 : word[i + 2];
+        return fail(
+            STATUS_BAD_CONFIG, "there are blanks around a \"=\": write %s=%s", word[i], value);
+    }
+    if (!is_strategy(word[i])) return STATUS_OK;
+    return fail(STATUS_BAD_CONFIG, "\"%s\" is a strategy: write strategy=%s", word[i], word[i]);
+}
+
 enum status read_settings(struct settings *s, int words, char **word, int file) {
     if (file && words > 0 && !strchr(word[0], '=')) {
+        if (access(word[0], F_OK) != 0) TRY(check_words(words, word, 0));
         TRY(settings_read_file(s, word[0]));
         words--;
         word++;
     }
-    for (int i = 0; i < words; i++) TRY(settings_read_argument(s, word[i]));
+    for (int i = 0; i < words; i++) {
+        TRY(check_words(words, word, i));
+        TRY(settings_read_argument(s, word[i]));
+    }
     return settings_check(s, all_groups());
 }

@@ -26,7 +26,7 @@ static void print_train(void) {
            "  huddle train strategy=allreduce workers=2     the same net, synchronously\n"
            "  huddle train data.set=mnist model.layers=2nn  after `data/fetch mnist`\n\n"
            "Exit codes: 0 done, 1 failed, 2 settings, 3 a file or its data, 4 a device,\n"
-           "7 diverged.\n");
+           "5 a verification failed, 7 diverged, 75 stopped early: `huddle resume` goes on.\n");
 }
 
 static void print_topo(void) {
@@ -118,6 +118,15 @@ static enum status no_topic(const char *word) {
         word, nearest);
 }
 
+/* What papers call a strategy that has another name here; any other word is itself. */
+static const char *other_name(const char *word) {
+    static const char *const names[][2] = {{"eamsgd", "easgd"}, {"gosgd", "gossip"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!strcmp(names[i][0], word)) return names[i][1];
+    }
+    return word;
+}
+
 enum status command_help(int words, char **word) {
     static const struct {
         const char *topic;
@@ -139,7 +148,7 @@ enum status command_help(int words, char **word) {
         return STATUS_OK;
     }
     for (int i = 0; strategies[i]; i++) {
-        if (strcmp(strategies[i]->name, word[0]) != 0) continue;
+        if (strcmp(strategies[i]->name, other_name(word[0])) != 0) continue;
         print_strategy(strategies[i]);
         return STATUS_OK;
     }

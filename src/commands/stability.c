@@ -58,6 +58,12 @@ static enum status grid_fill(const struct stability_settings *set, double *value
     return STATUS_OK;
 }
 
+static enum status close_csv(FILE *f, const char *path) {
+    int bad = ferror(f);
+    bad |= fclose(f) != 0;
+    return bad ? fail(STATUS_IO, "%s: %s", path, strerror(errno)) : STATUS_OK;
+}
+
 static enum status write_csv(const struct stability_settings *set, const double *value) {
     FILE *f = fopen(set->csv, "w");
     if (!f) return fail(STATUS_IO, "%s: %s", set->csv, strerror(errno));
@@ -66,9 +72,7 @@ static enum status write_csv(const struct stability_settings *set, const double 
         fprintf(f, "%.9g,%.9g,%.12g\n", grid_at(set->eta, k % set->points, set->points),
             grid_at(set->rho, k / set->points, set->points), value[k]);
     }
-    int bad = ferror(f);
-    bad |= fclose(f) != 0;
-    return bad ? fail(STATUS_IO, "%s: %s", set->csv, strerror(errno)) : STATUS_OK;
+    return close_csv(f, set->csv);
 }
 
 static enum status write_svg(const struct stability_settings *set, const double *value) {
@@ -91,13 +95,13 @@ static void print_grid(const struct stability_settings *set, const double *value
     int points = set->points, shown = points < SHOWN ? points : SHOWN;
     printf("%10s", "rho \\ eta");
     for (int i = 0; i < shown; i++) {
-        printf("%11.4g", grid_at(set->eta, shown_at(i, points), points));
+        printf(" %13.4g", grid_at(set->eta, shown_at(i, points), points));
     }
     putchar('\n');
     for (int j = shown - 1; j >= 0; j--) {
         printf("%10.4g", grid_at(set->rho, shown_at(j, points), points));
         for (int i = 0; i < shown; i++) {
-            printf("%11.6f", value[shown_at(j, points) * points + shown_at(i, points)]);
+            printf(" %#13.7g", value[shown_at(j, points) * points + shown_at(i, points)]);
         }
         putchar('\n');
     }
@@ -109,7 +113,7 @@ static void print_largest(const struct stability_settings *set, const double *va
         if (value[k] > value[at]) at = k;
         over += value[k] > 1;
     }
-    printf("\nlargest %.9f at eta %.4g, rho %.4g; over 1 at %.1f %% of %d points\n", value[at],
+    printf("\nlargest %.10g at eta %.4g, rho %.4g; over 1 at %.1f %% of %d points\n", value[at],
         grid_at(set->eta, at % points, points), grid_at(set->rho, at / points, points),
         100.0 * over / n, n);
 }
@@ -134,29 +138,67 @@ static enum status show_grid(const struct stability_settings *set) {
 
 static const int workers_of[] = {1, 4, 8, 16}, taus_of[] = {1, 4, 16, 64};
 
-static enum status show_bounds(const char *name, int method) {
-    printf("%-10s", name);
-    for (int k = 0; k < 4; k++) printf("   tau = %-3d", taus_of[k]);
-    putchar('\n');
-    for (int i = 0; i < 4; i++) {
-        printf("  p = %-4d", workers_of[i]);
-        for (int k = 0; k < 4; k++) {
-            double eta = 0;
+enum { KINDS = 4 };
+
+/* Of one method, by workers and tau. */
+struct bounds {
+    double eta[KINDS][KINDS];
+};
+
+static enum status find_bounds(struct bounds *b, int method) {
+    for (int i = 0; i < KINDS; i++) {
+        for (int k = 0; k < KINDS; k++) {
             struct stability s = {
                 .method = method, .p = workers_of[i], .tau = taus_of[k], .beta = 0.9};
-            TRY(stability_bound(s, &eta));
-            printf("%12.4g", eta);
+            TRY(stability_bound(s, &b->eta[i][k]));
         }
-        putchar('\n');
     }
     return STATUS_OK;
 }
 
-static enum status show_largest_eta(void) {
-    puts("least unstable eta times curvature, workers in lock step; EASGD with beta = 0.9\n");
-    TRY(show_bounds("DOWNPOUR", STABILITY_DOWNPOUR));
+static void print_bounds(const char *name, const struct bounds *b) {
+    printf("\n%-10s", name);
+    for (int k = 0; k < KINDS; k++) printf("   tau = %-3d", taus_of[k]);
     putchar('\n');
-    return show_bounds("EASGD", STABILITY_EASGD_TAU);
+    for (int i = 0; i < KINDS; i++) {
+        printf("  p = %-4d", workers_of[i]);
+        for (int k = 0; k < KINDS; k++) printf("%12.4g", b->eta[i][k]);
+        putchar('\n');
+    }
+}
+
+static void write_bounds(FILE *f, const char *name, const struct bounds *b) {
+    for (int i = 0; i < KINDS; i++) {
+        for (int k = 0; k < KINDS; k++) {
+            fprintf(f, "%s,%d,%d,%.9g\n", name, workers_of[i], taus_of[k], b->eta[i][k]);
+        }
+    }
+}
+
+static enum status write_all_bounds(
+    const char *path, const struct bounds *downpour, const struct bounds *easgd) {
+    FILE *f = fopen(path, "w");
+    if (!f) return fail(STATUS_IO, "%s: %s", path, strerror(errno));
+    fputs("method,p,tau,largest_eta\n", f);
+    write_bounds(f, "downpour", downpour);
+    write_bounds(f, "easgd", easgd);
+    return close_csv(f, path);
+}
+
+static enum status show_largest_eta(const struct stability_settings *set) {
+    struct bounds downpour, easgd;
+    if (*set->svg) {
+        return fail(STATUS_BAD_CONFIG,
+            "stability.svg: method=largest_eta is a table, of which there is no picture; csv= "
+            "writes it");
+    }
+    TRY(find_bounds(&downpour, STABILITY_DOWNPOUR));
+    TRY(find_bounds(&easgd, STABILITY_EASGD_TAU));
+    if (*set->csv) TRY(write_all_bounds(set->csv, &downpour, &easgd));
+    puts("largest stable eta times curvature, workers in lock step; EASGD with beta = 0.9");
+    print_bounds("DOWNPOUR", &downpour);
+    print_bounds("EASGD", &easgd);
+    return STATUS_OK;
 }
 
 /* ---- the command --------------------------------------------------------------------------- */
@@ -180,5 +222,5 @@ enum status command_stability(int words, char **word) {
     if (end == STATUS_OK) end = settings_apply(settings, "stability", stability_options, &set);
     settings_close(settings);
     TRY(end);
-    return set.method == METHOD_LARGEST_ETA ? show_largest_eta() : show_grid(&set);
+    return set.method == METHOD_LARGEST_ETA ? show_largest_eta(&set) : show_grid(&set);
 }

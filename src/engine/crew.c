@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "devices/openmp.h"
 #include "engine/run_inside.h"
 #include "engine/state.h"
@@ -139,9 +140,10 @@ static enum status look(struct run *run, struct crew *c) {
     atomic_store_explicit(&run->shown_loss, loss, memory_order_relaxed);
     if (!(c->first_loss > 0)) c->first_loss = loss;
     if (loss <= EXPLODED * fmax(c->first_loss, 1)) return STATUS_OK; /* false for NaN */
+    char words[32];
     return fail(STATUS_DIVERGED,
-        "the run diverges, its training loss is %g after %ld steps: a lower schedule.rate may help",
-        loss, s->w.steps);
+        "the run diverges, its training loss is %s after %ld steps: a lower schedule.rate may help",
+        text_number(words, sizeof words, loss), s->w.steps);
 }
 
 /* Looking at each round costs nothing where work is done at once. Elsewhere it would let the device
@@ -207,10 +209,12 @@ static enum status train(struct run *run, struct crew *c) {
     while (!run->stop) {
         team_start_round(run->team, w->rank);
         pulse_begin(DOING_ROUND);
+        long steps = w->steps;
         TRY(run->strategy->ops->round(run->strategy, w));
         pulse_end();
         if (team_broken(run->team)) return STATUS_STOPPED;
         if (is_time_to_look(run, c)) TRY(look(run, c));
+        c->round_steps = w->steps - steps;
         w->round++;
         pulse_count(w->steps, w->round);
         if (team_end_round(run->team, w->rank)) {

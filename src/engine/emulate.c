@@ -1,7 +1,9 @@
 #include "engine/emulate.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +54,13 @@ static int take_whole(const char **at, long most, long *number) {
     return *number <= most;
 }
 
+/* A worker's rank; where there is none of it, the emulation remembers which was named. */
+static int take_rank(struct emulation *e, const char **at, int workers, long *rank) {
+    if (!take_whole(at, LONG_MAX, rank)) return 0;
+    if (*rank >= workers) e->nobody = *rank;
+    return *rank < workers;
+}
+
 /* One of the words behind a number; what it stands for. */
 struct unit {
     const char *word;
@@ -82,7 +91,7 @@ static int is_end(const char *at) {
 static int take_slow(struct emulation *e, const char *at, int workers) {
     long rank;
     double factor;
-    if (!take_whole(&at, workers - 1, &rank) || !take_word(&at, ":")) return 0;
+    if (!take_rank(e, &at, workers, &rank) || !take_word(&at, ":")) return 0;
     if (!take_number(&at, 1, &factor) || !take_word(&at, "x") || !is_end(at)) return 0;
     e->slow[rank] = factor;
     return 1;
@@ -91,7 +100,7 @@ static int take_slow(struct emulation *e, const char *at, int workers) {
 static int take_freeze(struct emulation *e, const char *at, int workers) {
     long rank, step;
     double seconds;
-    if (!take_whole(&at, workers - 1, &rank) || !take_word(&at, "@")) return 0;
+    if (!take_rank(e, &at, workers, &rank) || !take_word(&at, "@")) return 0;
     if (!take_whole(&at, 2000000000, &step) || step == 0 || !take_word(&at, "+")) return 0;
     if (!take_number(&at, 0, &seconds) || !take_unit(&at, times, &seconds)) return 0;
     if (!is_end(at) || e->freezes == FREEZES_MOST) return 0;
@@ -100,7 +109,7 @@ static int take_freeze(struct emulation *e, const char *at, int workers) {
 }
 
 /* The ranks from *first to *last. */
-static int take_end(const char **at, int workers, long *first, long *last) {
+static int take_end(struct emulation *e, const char **at, int workers, long *first, long *last) {
     *first = *last = TEAM_MOST;
     if (take_word(at, "c")) return 1;
     if (take_word(at, "*")) {
@@ -108,7 +117,7 @@ static int take_end(const char **at, int workers, long *first, long *last) {
         *last = workers - 1;
         return 1;
     }
-    int is_rank = take_whole(at, workers - 1, first);
+    int is_rank = take_rank(e, at, workers, first);
     *last = *first;
     return is_rank;
 }
@@ -135,8 +144,8 @@ static int take_links(struct emulation *e, const char *at, int workers) {
     long a, a_last, b, b_last;
     int is_one = *at != '*';
     struct emulated_link link;
-    if (!take_end(&at, workers, &a, &a_last) || !take_word(&at, "-")) return 0;
-    if (!take_end(&at, workers, &b, &b_last) || !take_word(&at, ":")) return 0;
+    if (!take_end(e, &at, workers, &a, &a_last) || !take_word(&at, "-")) return 0;
+    if (!take_end(e, &at, workers, &b, &b_last) || !take_word(&at, ":")) return 0;
     if (!take_link(at, &link) || (is_one && a == b && b == b_last)) return 0;
     for (long i = a; i <= a_last; i++) {
         for (long j = b; j <= b_last; j++) {
@@ -147,14 +156,27 @@ static int take_links(struct emulation *e, const char *at, int workers) {
     return 1;
 }
 
+static enum status bad_piece(const struct emulation *e, const char *option, const char *piece,
+    const char *form, int workers) {
+    if (e->nobody >= 0) {
+        return fail(STATUS_BAD_CONFIG,
+            "emulate.%s: \"%s\": there is no worker %ld; with run.workers=%d the last is %d",
+            option, piece, e->nobody, workers, workers - 1);
+    }
+    return fail(STATUS_BAD_CONFIG, "emulate.%s: \"%s\" is not %s, with %d worker%s", option, piece,
+        form, workers, workers == 1 ? "" : "s");
+}
+
 /* Piece by piece, with a comma between. */
 static enum status take_list(struct emulation *e, const char *text, int workers, const char *option,
     int (*take)(struct emulation *e, const char *at, int workers), const char *form) {
     for (const char *at = text + strspn(text, " "); *at;) {
         const char *end = strchrnul(at, ',');
+        e->nobody = -1;
         if (!take(e, at, workers)) {
-            return fail(STATUS_BAD_CONFIG, "emulate.%s: \"%.*s\" is not %s, with %d worker%s",
-                option, (int)(end - at), at, form, workers, workers == 1 ? "" : "s");
+            char piece[64];
+            snprintf(piece, sizeof piece, "%.*s", (int)(end - at), at);
+            return bad_piece(e, option, piece, form, workers);
         }
         if (!*end) return STATUS_OK;
         at = end + 1 + strspn(end + 1, " ");

@@ -36,6 +36,7 @@ struct emulation {
         double seconds;
     } freeze[FREEZES_MOST];
     int freezes;
+    long nobody; /* a rank that a text named and no worker has; -1: none */
     struct emulated_link link[TEAM_MOST + 1][TEAM_MOST + 1]; /* the last: host memory */
 };
 

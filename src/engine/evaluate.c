@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "engine/run_inside.h"
 
 enum { JUDGE_ANSWER, JUDGE_REPLICA };
@@ -64,6 +65,9 @@ static int by_worker(struct worker *w, struct score *s) {
     return !team_broken(w->team);
 }
 
+/* Differences of clocks are off by their rounding, and time is never below 0 for all that. */
+static double time_left(double all, double spent) { return all > spent ? all - spent : 0; }
+
 /* Rank 0 reads what the others wrote before they met: means over the workers. */
 static void gather_costs(struct run *run, struct run_result *r) {
     double losses = 0;
@@ -79,10 +83,10 @@ static void gather_costs(struct run *run, struct run_result *r) {
         c->loss_sum = c->losses = 0;
     }
     r->train_loss /= losses;
-    r->exchanging /= run->set.workers;
-    r->waiting /= run->set.workers;
+    r->exchanging = time_left(r->exchanging / run->set.workers, 0);
+    r->waiting = time_left(r->waiting / run->set.workers, 0);
     r->loading /= run->set.workers;
-    r->computing = r->seconds - r->exchanging - r->waiting - r->loading;
+    r->computing = time_left(r->seconds, r->exchanging + r->waiting + r->loading);
 }
 
 static double add_note(double sum, double value, enum over_workers over) {
@@ -146,9 +150,10 @@ static enum status record(struct run *run, struct crew *c, const struct score *s
     gather_costs(run, r);
     gather_health(run, distances, r->rate);
     if (!isfinite(score->loss)) {
+        char words[32];
         return fail(STATUS_DIVERGED,
-            "the run diverges, the loss is %g after %.2f epochs: a lower schedule.rate may help",
-            score->loss / score->samples, r->epochs);
+            "the run diverges, the loss is %s after %.2f epochs: a lower schedule.rate may help",
+            text_number(words, sizeof words, score->loss / score->samples), r->epochs);
     }
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
     double every = (double)run->set.eval_every * run->task->epoch;

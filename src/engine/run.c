@@ -228,6 +228,25 @@ static enum status run_open(struct run *run) {
     return run->setup->quiet && !*run->set.name ? STATUS_OK : folder_open(run);
 }
 
+/* What the user set of strategies and schedules that this run does not have. Of a run that goes on,
+ * config.ini is no word of the user's. */
+static void tell_unused(const struct run *run) {
+    const struct run_setup *setup = run->setup;
+    char list[512] = "";
+    for (int i = 0; setup->strategies[i]; i++) {
+        if (setup->strategies[i] == run->strategy->ops) continue;
+        settings_list(
+            setup->settings, setup->strategies[i]->name, setup->resume, list, sizeof list);
+    }
+    if (*list) log_warn("nothing reads %s: run.strategy is %s", list, run->set.strategy);
+    *list = '\0';
+    for (int i = 0; setup->schedules[i]; i++) {
+        if (schedules_have(&run->schedules, setup->schedules[i])) continue;
+        settings_list(setup->settings, setup->schedules[i]->name, setup->resume, list, sizeof list);
+    }
+    if (*list) log_warn("nothing reads %s: schedule.use is \"%s\"", list, run->schedules.use);
+}
+
 static const char *const order_words[] = {
     [ORDER_FREE] = "free",
     [ORDER_FIXED] = "fixed",
@@ -334,6 +353,22 @@ static void run_close(struct run *run) {
     arena_close(&run->arena);
 }
 
+/* More than a quarter beyond what was asked for, which a long round makes of a short run. */
+static void tell_overshoot(const struct run *run) {
+    const struct run_settings *set = &run->set;
+    const struct run_result *r = &run->result;
+    double steps = (double)r->steps / set->workers, epochs = (double)set->epochs;
+    int by_epochs = epochs > 0 && r->epochs > 1.25 * epochs;
+    int by_steps = set->steps > 0 && steps > 1.25 * set->steps;
+    if (!by_epochs && !by_steps) return;
+    log_warn(
+        "asked for run.%s = %g, made %.6g: a run ends between rounds, and the last round of %s "
+        "was %ld step%s of each worker",
+        by_epochs ? "epochs" : "steps", by_epochs ? epochs : set->steps,
+        by_epochs ? r->epochs : steps, set->strategy, run->crew[0].round_steps,
+        run->crew[0].round_steps == 1 ? "" : "s");
+}
+
 /* The state of a run that goes on is its end already. */
 static int was_finished(struct run *run) {
     struct run_result *r = &run->result;
@@ -352,6 +387,7 @@ static enum status run_go(struct run *run) {
         return STATUS_OK;
     }
     if (!run->setup->quiet) say_what(run);
+    if (!run->setup->quiet) tell_unused(run);
     struct progress now = {.epochs = run->samples / run->task->epoch};
     health_watch(run, schedules_plan(&run->schedules, &now).rate);
     enum status started = start_workers(run);
@@ -365,6 +401,7 @@ static enum status run_go(struct run *run) {
         return fail(
             STATUS_INTERRUPTED, "stopped early; `huddle resume %s` goes on", run->result.path);
     }
+    if (!run->setup->quiet) tell_overshoot(run);
     if (!run->setup->quiet) metrics_table(&run->result, run->set.strategy, run->set.workers);
     return STATUS_OK;
 }

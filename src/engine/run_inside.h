@@ -32,6 +32,7 @@ struct crew {
     double excluded_exchange, excluded_wait; /* of these, spent on evaluations */
     double center_seconds[2];                /* of exchanges, by enum center_way */
     int unseen;                              /* rounds since the stream was last waited for */
+    long round_steps;                        /* of the round that ended last */
     double loss_sum, losses; /* training loss since the last evaluation, by samples */
     double first_loss;       /* of the first round that had any */
 };

@@ -51,6 +51,7 @@ enum status schedules_open(
     struct schedules *s, const struct settings *set, const struct schedule_ops *const *kinds);
 void schedules_close(struct schedules *s);
 struct plan schedules_plan(const struct schedules *s, const struct progress *now);
+int schedules_have(const struct schedules *s, const struct schedule_ops *kind);
 void schedules_write(const struct schedules *s, FILE *f);
 
 #endif

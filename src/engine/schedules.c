@@ -215,6 +215,12 @@ struct plan schedules_plan(const struct schedules *s, const struct progress *now
     return plan;
 }
 
+int schedules_have(const struct schedules *s, const struct schedule_ops *kind) {
+    int n = 0;
+    for (int i = 0; i < s->n; i++) n += s->list[i]->ops == kind;
+    return n > 0;
+}
+
 void schedules_write(const struct schedules *s, FILE *f) {
     options_write(f, "schedule", schedules_options, s);
     for (int i = 0; i < s->n; i++) {

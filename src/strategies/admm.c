@@ -102,8 +102,10 @@ const struct strategy_ops strategy_admm = {
         "For comparison with easgd: each worker in turn corrects its multipliers, takes a step\n"
         "that rho draws towards the center, and the center becomes the mean of all replicas\n"
         "less their multipliers. run.order=fixed takes turns as the paper does; in free order\n"
-        "workers come as they come. It may diverge however small schedule.rate is:\n"
-        "`huddle stability` shows where. optimizer.kind stays sgd.\n"
+        "workers come as they come. It may diverge however small schedule.rate is, and late,\n"
+        "after it seemed to learn: `huddle stability p=WORKERS` shows for which rate and rho,\n"
+        "in units of a curvature of 1. Begin with the schedule.rate of a single worker and rho\n"
+        "of about 1: it is small rates that diverge. optimizer.kind stays sgd.\n"
         "Moves three times the parameters a step and worker: the center is read, and read and\n"
         "written.",
     .size = sizeof(struct admm),

@@ -113,12 +113,15 @@ const struct strategy_ops strategy_adpsgd = {
     .name = "adpsgd",
     .summary = "asynchronous decentralized SGD: each step averages with one neighbor",
     .source = "Lian, Zhang, Zhang, Liu, ICML 2018, arXiv:1710.06952",
-    .help = "At each step of an odd rank, it and an even one both become the mean of the two, and\n"
-            "nobody waits but for the lock. schedule.rate is that of a single worker. The mean of\n"
-            "the replicas is judged. Columns staleness, staleness_most and staleness_histogram:\n"
-            "how often others averaged with an even rank from its gradient's point to its step.\n"
-            "Moves twice the parameters a step of an odd rank, and three times a step of an even\n"
-            "one, whose own parameters stand where all reach them: one read, and one sum.",
+    .help =
+        "At each step of an odd rank, counted from 0, it and an even one both become the mean\n"
+        "of the two, and nobody waits but for the lock. schedule.rate is that of a single\n"
+        "worker or, since mixing averages the workers' steps, more: up to workers times as\n"
+        "much, as for allreduce, where replicas stay close. The mean of the replicas is judged.\n"
+        "Columns staleness, staleness_most and staleness_histogram: how often others averaged\n"
+        "with an even rank from its gradient's point to its step.\n"
+        "Moves twice the parameters a step of an odd rank, and three times a step of an even\n"
+        "one, whose own parameters stand where all reach them: one read, and one sum.",
     .size = sizeof(struct adpsgd),
     .local_size = sizeof(struct local),
     .options = options,

@@ -21,9 +21,13 @@ const struct strategy_ops strategy_allreduce = {
     .name = "allreduce",
     .summary = "synchronous SGD: every step with the mean of all gradients",
     .source = "synchronous data parallelism; no paper of its own",
-    .help = "A step of p workers is a step of one worker with a p times larger batch, so\n"
-            "schedule.rate usually grows with the workers. Every step waits for the slowest.\n"
-            "Moves 2 (p-1)/p times the parameters a step and worker.",
+    .help =
+        "A step of p workers is a step of one worker with a p times larger batch. A rule of\n"
+        "thumb: schedule.rate p times that of one worker, with momentum likewise, and a warm-up\n"
+        "over the first epochs where that is long (schedule.use=warmup warmup.epochs=5); with\n"
+        "rmsprop and adam, whose steps do not grow with the gradient, less. Every step waits\n"
+        "for the slowest.\n"
+        "Moves 2 (p-1)/p times the parameters a step and worker.",
     .size = sizeof(struct strategy),
     .round = allreduce_round,
 };

@@ -148,9 +148,10 @@ const struct strategy_ops strategy_downpour = {
         "goes on from there. The center is judged and saved. Steps are added, not averaged:\n"
         "schedule.rate has to fall with workers x tau, to about that of one worker over it: the\n"
         "log warns above 2 / (workers tau h), h being run.curvature, and metrics have\n"
-        "effective_step, rate x workers x tau. scale=staleness divides what is old already\n"
-        "when it comes. Columns staleness, staleness_most and staleness_histogram: pushes by\n"
-        "others between a worker's pull and its push.\n"
+        "effective_step, rate x workers x tau. scale=staleness divides what is old already when\n"
+        "it comes, so that steps add up to about one worker's: schedule.rate may be larger\n"
+        "then, towards that of one worker over tau. Columns staleness, staleness_most and\n"
+        "staleness_histogram: pushes by others between a worker's pull and its push.\n"
         "Moves three times the parameters a push and worker: the center is read and written,\n"
         "and read.",
     .size = sizeof(struct downpour),
@@ -169,9 +170,12 @@ const struct strategy_ops strategy_adownpour = {
     .name = "adownpour",
     .summary = "downpour, judged by the mean of all centers there were",
     .source = SOURCE,
-    .help = "Trains as downpour does: see there. After each push the mean of all centers so far\n"
-            "takes in the newest; that mean is judged and saved, and nobody learns from it.\n"
-            "Moves five times the parameters a push and worker: the mean is read and written too.",
+    .help =
+        "Trains as downpour does, with its rate: see there. After each push the mean of all\n"
+        "centers so far takes in the newest; that mean is judged and saved, and nobody learns\n"
+        "from it. The first centers weigh in it as much as the last, so it trails behind while\n"
+        "the loss still falls.\n"
+        "Moves five times the parameters a push and worker: the mean is read and written too.",
     .size = sizeof(struct downpour),
     .local_size = sizeof(struct local),
     .options = options + 1,
@@ -188,10 +192,12 @@ const struct strategy_ops strategy_mvadownpour = {
     .name = "mvadownpour",
     .summary = "downpour, judged by a moving average of its center",
     .source = SOURCE,
-    .help = "Trains as downpour does: see there. After each push a moving average goes the share\n"
-            "alpha of the way to the newest center; that average is judged and saved, and nobody\n"
-            "learns from it. It remembers about 1 / alpha pushes by all workers.\n"
-            "Moves five times the parameters a push and worker: it is read and written too.",
+    .help =
+        "Trains as downpour does, with its rate: see there. After each push a moving average\n"
+        "goes the share alpha of the way to the newest center; that average is judged and\n"
+        "saved, and nobody learns from it. It remembers about 1 / alpha pushes by all workers:\n"
+        "a run of much fewer is judged by where it began, and wants a larger alpha.\n"
+        "Moves five times the parameters a push and worker: it is read and written too.",
     .size = sizeof(struct downpour),
     .local_size = sizeof(struct local),
     .options = options,

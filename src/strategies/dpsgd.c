@@ -114,9 +114,11 @@ const struct strategy_ops strategy_dpsgd = {
     .summary = "decentralized SGD: every step mixes with the neighbors only",
     .source = "Lian, Zhang, Zhang, Hsieh, Zhang, Liu, NIPS 2017, arXiv:1705.09056",
     .help =
-        "Every step, a replica and its neighbors' are mixed with equal weights, and the gradient\n"
-        "taken before is applied. The log says the mixing's spectral gap: the larger, the\n"
-        "sooner all agree; peers=complete has 1 and is a mean at each step. Workers step\n"
+        "Every step, a replica and its neighbors' are mixed with equal weights, and the\n"
+        "gradient taken before is applied. schedule.rate is that of a single worker or, since\n"
+        "mixing averages the workers' steps, more: up to workers times as much, as for\n"
+        "allreduce, where the gap is large. The log says the mixing's spectral gap: the larger,\n"
+        "the sooner all agree; peers=complete has 1 and is a mean at each step. Workers step\n"
         "together, each waits for all. The mean of the replicas is judged.\n"
         "Moves the parameters once a step, worker and neighbor.",
     .size = sizeof(struct dpsgd),
@@ -133,10 +135,13 @@ const struct strategy_ops strategy_sgp = {
     .name = "sgp",
     .summary = "stochastic gradient push: every step with one peer, another at each step",
     .source = "Assran, Loizou, Ballas, Rabbat, ICML 2019, arXiv:1811.10792",
-    .help = "After each step, everyone sends half of itself to one peer and keeps the other half.\n"
-            "With peers=exponential and 2^k workers, k steps make a mean of all. Workers step\n"
-            "together, each waits for all. The mean of the replicas is judged.\n"
-            "Moves the parameters once a step and worker.",
+    .help =
+        "After each step, everyone sends half of itself to one peer and keeps the other half.\n"
+        "schedule.rate is that of a single worker or, since mixing averages the workers' steps,\n"
+        "more: up to workers times as much, as for allreduce. With peers=exponential and 2^k\n"
+        "workers, k steps make a mean of all. Workers step together, each waits for all. The\n"
+        "mean of the replicas is judged.\n"
+        "Moves the parameters once a step and worker.",
     .size = sizeof(struct dpsgd),
     .local_size = sizeof(struct local),
     .options = sgp_options,

@@ -15,6 +15,11 @@
  *
  * Not the paper's: when=after pulls when the last of tau steps is done, at the x_i that it led to.
  * That is another map, stable for somewhat larger alpha.
+ *
+ * How large alpha may be for a loss of curvature h, with q = (1 - eta h)^tau, and k = q / (1 - eta h)
+ * for when=before, q for when=after: async up to 2 (1 + q) / (1 + q + 2 k), which for tau = 1 and
+ * when=before is (4 - 2 eta h) / (4 - eta h); sync while (1 + q) (2 - beta) >= 2 k alpha; for
+ * eta h > 1 there may be less. largest_alpha has all of it.
  */
 #include <math.h>
 #include <stdio.h>
@@ -106,8 +111,7 @@ static struct forecast easgd_forecast(const struct strategy *base, double eta, i
         .name = eta * h < 2 ? "alpha" : NULL, /* else no spring helps */
         .value = (double)s->beta / p,
         .bound = largest_alpha(s, eta * h, p),
-        .formula = is_papers ? "(4 - 2 eta h) / (4 - eta h)"
-                             : "what mode, when and tau bear (`huddle help easgd`)",
+        .formula = is_papers ? "(4 - 2 eta h) / (4 - eta h)" : "what mode, when and tau bear",
     };
 }
 
@@ -163,18 +167,18 @@ const struct strategy_ops strategy_easgd = {
     .name = "easgd",
     .summary = "elastic averaging: a spring ties each replica to a common center",
     .source = "Zhang, Choromanska, LeCun, NIPS 2015, arXiv:1412.6651, algorithms 1 and 2",
-    .help = "Workers train alone; one step in tau, a spring of strength alpha = beta / workers\n"
-            "pulls a worker and the center towards each other. The center is judged and saved.\n"
-            "With optimizer.kind=nesterov it is the paper's EAMSGD. schedule.rate is that of a\n"
-            "single worker: it does not grow with the workers. beta = 0 cuts the spring. The log\n"
-            "and the metrics say what alpha is; with mode=async the columns staleness,\n"
-            "staleness_most and staleness_histogram how often others pulled between two pulls of\n"
-            "a worker. The log warns where alpha is too strong for the rate eta and the curvature\n"
-            "h of run.curvature. With q = (1 - eta h)^tau, and k = q / (1 - eta h) for\n"
-            "when=before, q for when=after, that is: async above 2 (1 + q) / (1 + q + 2 k), which\n"
-            "for tau = 1, when=before is (4 - 2 eta h) / (4 - eta h); sync where\n"
-            "(1 + q) (2 - beta) < 2 k alpha; for eta h > 1 there may be less.\n"
-            "Moves twice the parameters a pull and worker: the center is read and written.",
+    .help =
+        "Workers train alone; one step in tau, a spring of strength alpha = beta / workers\n"
+        "pulls a worker and the center towards each other. The center is judged and saved. With\n"
+        "optimizer.kind=nesterov it is the paper's EAMSGD. schedule.rate is that of a single\n"
+        "worker: it does not grow with the workers; with momentum it is about (1 - momentum)\n"
+        "times that without. A worker's steps must be many times tau, or the center is still\n"
+        "where it began: for a short run, a smaller tau. beta = 0 cuts the spring. The log and\n"
+        "the metrics say what alpha is; with mode=async the columns staleness, staleness_most\n"
+        "and staleness_histogram how often others pulled between two pulls of a worker.\n"
+        "The log warns when alpha is more than the run can bear with its rate, tau, mode and\n"
+        "when, on a loss of the curvature run.curvature.\n"
+        "Moves twice the parameters a pull and worker: the center is read and written.",
     .size = sizeof(struct easgd),
     .local_size = sizeof(struct local),
     .options = options,

@@ -174,11 +174,15 @@ const struct strategy_ops strategy_easgd_tree = {
     .source = "after Zhang, thesis, 2016, arXiv:1605.02216; what it leaves open we chose",
     .help =
         "Springs pull workers and their group's center towards each other, every tau steps, and\n"
-        "each group's center and the root, every tau_root steps. A spring's strength is beta\n"
-        "over one more than hang from its upper end. The root is judged and saved. Groups are\n"
-        "workers of one device or NUMA node; with groups=2 of neighboring ranks, two of them.\n"
-        "Columns staleness, staleness_most and staleness_histogram: how often others moved a\n"
-        "group's center between two pulls of a worker.\n"
+        "each group's center and the root, every tau_root steps. All springs at one center are\n"
+        "equally strong: beta over one more than there are below it, workers below a group's\n"
+        "center, groups below the root. The root is judged and saved. schedule.rate is that of\n"
+        "a single worker, as for easgd. A worker's steps must be many times tau_root, or the\n"
+        "root is still where it began. Groups are workers of one device or NUMA node; with\n"
+        "groups=2 of neighboring ranks, two of them. On one NUMA node there is one group unless\n"
+        "groups says otherwise, and a second level then gains nothing over easgd. Columns\n"
+        "staleness, staleness_most and staleness_histogram: how often others moved a group's\n"
+        "center between two pulls of a worker.\n"
         "Moves twice the parameters a pull and worker, and five times a pull at the root.",
     .size = sizeof(struct easgd_tree),
     .local_size = sizeof(struct local),

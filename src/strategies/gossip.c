@@ -58,6 +58,11 @@ static const struct field local_fields[] = {
 
 static enum status gossip_open(struct strategy *base, struct team *team, struct vec x0) {
     struct gossip *s = (struct gossip *)base;
+    if (s->groups > 0 && s->peers != PEERS_NEAR) {
+        return fail(STATUS_BAD_CONFIG,
+            "gossip.groups = %d changes nothing without gossip.peers=near: say both or neither",
+            s->groups);
+    }
     if (s->peers >= PEERS_GRAPH) {
         TRY(peers_check((enum graph)(s->peers - PEERS_GRAPH), team_size(team), "gossip.peers"));
     }
@@ -179,7 +184,8 @@ const struct strategy_ops strategy_gossip = {
     .help =
         "After a step, with probability p, a worker sends a copy of its replica to the box of a\n"
         "peer, who mixes it in by weight before its next step. No center, no meeting, no\n"
-        "answer. schedule.rate is that of a single worker. The mean of the replicas is judged.\n"
+        "answer. schedule.rate is that of a single worker. Where replicas drift apart (column\n"
+        "consensus_distance), a larger p or a smaller rate. The mean of the replicas is judged.\n"
         "Columns: weight, of all workers and boxes, which is 1; in_flight, the part of it that\n"
         "lies in boxes; weight_least, of the worker that has least.\n"
         "Moves the parameters once a message, once more where one lies in the box already, and\n"

@@ -62,14 +62,18 @@ static const struct option options[] = {
     {"post_at", OPTION_REAL, offsetof(struct local_sgd, post_at), 0, 0, 1e9,
         "the epoch, or the step of each worker, for post=epoch and post=step", NULL},
     {"warmup", OPTION_CHOICE, offsetof(struct local_sgd, warmup), WARMUP_NONE, 0, 3,
-        "none|constant|linear|exponential: how steps from mean to mean grow from 1 to H", NULL},
+        "none|constant|linear|exponential: steps from mean to mean in the first epochs; see above",
+        NULL},
     {"warmup_epochs", OPTION_INT, offsetof(struct local_sgd, warmup_epochs), 5, 1, 1e6,
-        "epochs until they have", NULL},
+        "epochs of the run after which they are H", NULL},
     {"qsr", OPTION_REAL, offsetof(struct local_sgd, qsr), 0, 0, 1e6,
-        "steps from mean to mean grow as (qsr / rate)^2 where that is more than H; 0: they do not",
+        "steps from mean to mean grow as (qsr / rate)^2 where that is more than H; 0: they do not. "
+        "In "
+        "units of the rate",
         NULL},
     {"adacomm", OPTION_REAL, offsetof(struct local_sgd, adacomm), 0, 0, 1e9,
-        "epochs after which steps from mean to mean shrink as the root of the training loss does; "
+        "epochs of the run after which steps from mean to mean shrink as the root of the training "
+        "loss does; "
         "0: they do not",
         NULL},
     {"gamma", OPTION_REAL, offsetof(struct local_sgd, gamma), 0.5, 0, 1,
@@ -103,6 +107,25 @@ static enum status local_sgd_open(struct strategy *base, struct team *team, stru
     if (s->qsr > 0 && s->adacomm > 0) {
         return fail(STATUS_BAD_CONFIG,
             "local_sgd.qsr and local_sgd.adacomm are two rules for one period: set one to 0");
+    }
+    if (s->qsr > 0 && s->H_most < s->H) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.H_most = %d is less than local_sgd.H = %d: qsr only makes H longer, so "
+            "H_most "
+            "must be more",
+            s->H_most, s->H);
+    }
+    if ((s->post == POST_EPOCH || s->post == POST_STEP) && !(s->post_at > 0)) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.post=%s with post_at = 0 changes nothing: say when, as local_sgd.post_at=%s",
+            s->post == POST_EPOCH ? "epoch" : "step", s->post == POST_EPOCH ? "20" : "1000");
+    }
+    if (s->groups != 1 && s->blocks == 1) {
+        return fail(STATUS_BAD_CONFIG,
+            "local_sgd.groups = %d changes nothing with local_sgd.blocks = 1, where each mean is "
+            "one "
+            "of all: set blocks to 2 or more",
+            s->groups);
     }
     if (s->groups <= team_size(team)) return STATUS_OK;
     return fail(STATUS_BAD_CONFIG,
@@ -194,10 +217,17 @@ const struct strategy_ops strategy_local_sgd = {
     .help =
         "Workers take H steps alone and then all go on from the mean of their replicas. With\n"
         "H = 1 and optimizer.kind sgd, momentum or nesterov it is synchronous SGD, so\n"
-        "schedule.rate grows with the workers as it does there; it does not change with H.\n"
+        "schedule.rate grows with the workers as for allreduce, with a warm-up; it does not\n"
+        "change with H. A run ends between rounds: its steps should be many times H.\n"
         "post=drop is post-local SGD: H = 1 until schedule.use=step first lowers the rate.\n"
+        "warmup starts with a part of H: in epoch i of P = warmup_epochs, linear has\n"
+        "i / P of H, rounded down but at least 1, so it does not begin at 1; exponential 2^(i\n"
+        "log2(H) / P), its exponent rounded down; constant 1; then all have H.\n"
+        "qsr is in units of the rate: H grows where the rate is below qsr / sqrt(H), as late in\n"
+        "a cosine schedule.\n"
         "adacomm=5: begin with a large H; every 5 epochs it shrinks as the root of the training\n"
-        "loss has, or by gamma where that is no less. The column period says what H is.\n"
+        "loss has, or by gamma where that is no less. These are epochs of the run, drawn by all\n"
+        "workers together, as for run.epochs. The column period says what H is.\n"
         "groups=2 blocks=4: each half averages every H steps, all every 4 H. Momentum stays\n"
         "each worker's own unless momentum says otherwise; reset also forgets adam's moments,\n"
         "and its steps are longer until they are back.\n"

@@ -124,14 +124,16 @@ const struct strategy_ops strategy_mdownpour = {
     .name = "mdownpour",
     .summary = "asynchronous SGD with one Nesterov momentum, at the center",
     .source = "Zhang, Choromanska, LeCun, NIPS 2015, arXiv:1412.6651, section 4 and supplement",
-    .help = "Every gradient goes to the center at once, which keeps the only momentum; a worker\n"
-            "takes its next gradient at the center as it then is. The center is judged and saved.\n"
-            "Steps are added, and momentum adds them up again: schedule.rate has to fall to about\n"
-            "a single worker's times (1 - momentum) over the workers. optimizer.kind stays sgd.\n"
-            "Columns staleness, staleness_most and staleness_histogram: gradients by others from\n"
-            "taking the center to handing the gradient in.\n"
-            "Moves six times the parameters a step and worker: center and velocity are read and\n"
-            "written, and read.",
+    .help =
+        "Every gradient goes to the center at once, which keeps the only momentum; a worker\n"
+        "takes its next gradient at the center as it then is. The center is judged and saved.\n"
+        "Steps are added, and momentum adds them up again: schedule.rate has to fall to about\n"
+        "(1 - momentum) / workers times that of plain SGD with one worker. optimizer.kind stays\n"
+        "sgd.\n"
+        "Columns staleness, staleness_most and staleness_histogram: gradients by others from\n"
+        "taking the center to handing the gradient in.\n"
+        "Moves six times the parameters a step and worker: center and velocity are read and\n"
+        "written, and read.",
     .size = sizeof(struct mdownpour),
     .local_size = sizeof(struct local),
     .options = options,

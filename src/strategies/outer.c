@@ -271,7 +271,10 @@ const struct strategy_ops strategy_bmuf = {
     .help =
         "Workers take H steps alone; the way from where they began to their mean drives a block\n"
         "momentum of mu that moves the model by zeta of it. mu = 0 and zeta = 1 is local_sgd.\n"
-        "By default the workers' own momentum is reset at each mean.\n"
+        "schedule.rate inside: begin with that of local_sgd; the block momentum adds up ways of\n"
+        "periods, in the long run zeta / (1 - mu) of them, so where that is much more than 1\n"
+        "try less. A run's steps should be many times H. By default the workers' own momentum\n"
+        "is reset at each mean.\n"
         "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
@@ -288,9 +291,13 @@ const struct strategy_ops strategy_slowmo = {
     .name = "slowmo",
     .summary = "local SGD with a slow momentum, in units of the gradient",
     .source = "Wang, Tantia, Ballas, Rabbat, ICLR 2020, arXiv:1910.00643",
-    .help = "As bmuf, but the momentum gathers gradients, the way divided by the rate, and so\n"
-            "survives a drop of the rate. beta = 0 and alpha = 1 is local_sgd.\n"
-            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
+    .help =
+        "As bmuf, but the momentum gathers gradients, the way divided by the rate, and so\n"
+        "survives a drop of the rate. beta = 0 and alpha = 1 is local_sgd. schedule.rate\n"
+        "inside: begin with that of local_sgd; in the long run the slow momentum takes\n"
+        "alpha / (1 - beta) times the way, so with a large beta try less. A run's steps should\n"
+        "be many times H.\n"
+        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = slowmo_options,
@@ -307,10 +314,11 @@ const struct strategy_ops strategy_diloco = {
     .source = "Douillard and others, arXiv:2311.08105; fragments and delay: Streaming DiLoCo,\n"
               "arXiv:2501.18512",
     .help =
-        "Meant for optimizer.kind=adam inside and H in the hundreds; a run ends, and is judged,\n"
-        "between periods. With SGD inside it is bmuf with nesterov=1 and zeta = rate, judged\n"
-        "at the workers' starts. A mean is taken at once also with a delay, so a delay shows\n"
-        "what late means do to learning; it hides no time here.\n"
+        "Meant for optimizer.kind=adam inside, schedule.rate of about 0.001, and H in the\n"
+        "hundreds; a run ends, and is judged, between periods, so H = 500 is for runs of many\n"
+        "thousand steps. With SGD inside it is bmuf with nesterov=1 and zeta = rate, judged at\n"
+        "the workers' starts, and begins with local_sgd's rate. A mean is taken at once also\n"
+        "with a delay, so a delay shows what late means do to learning; it hides no time here.\n"
         "Moves 2 (p-1)/p times the parameters a period of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
@@ -327,7 +335,8 @@ const struct strategy_ops strategy_lookahead = {
     .summary = "k steps forward, then back to alpha of the way",
     .source = "Zhang, Lucas, Hinton, Ba, NeurIPS 2019, arXiv:1907.08610",
     .help = "The paper's is run.workers=1; more workers go alpha of the way to their mean.\n"
-            "alpha = 1 is local_sgd.\n"
+            "alpha = 1 is local_sgd. schedule.rate inside: begin with that of sgd, or with more\n"
+            "workers that of local_sgd.\n"
             "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),

@@ -73,8 +73,11 @@ const struct strategy_ops strategy_sgd = {
     .name = "sgd",
     .summary = "one worker alone",
     .source = SOURCE,
-    .help = "The baseline of a single worker, run.workers=1: whatever optimizer.kind says, plain\n"
-            "descent by default. Moves nothing.",
+    .help =
+        "The baseline of a single worker, run.workers=1: whatever optimizer.kind says, plain\n"
+        "descent by default. The schedule.rate that is best here is what other strategies' help\n"
+        "calls that of a single worker. With momentum it is about (1 - momentum) times that\n"
+        "without. Moves nothing.",
     .size = sizeof(struct sgd),
     .workers_most = 1,
     .round = sgd_round,
@@ -86,7 +89,8 @@ const struct strategy_ops strategy_msgd = {
     .source = SOURCE,
     .help =
         "sgd with optimizer.kind=nesterov unless that is set; optimizer.momentum is delta, 0.99\n"
-        "in the paper's experiments. run.workers=1. Moves nothing.",
+        "in the paper's experiments. schedule.rate is about (1 - momentum) times that of plain\n"
+        "SGD. run.workers=1. Moves nothing.",
     .size = sizeof(struct sgd),
     .workers_most = 1,
     .optimizer = OPTIMIZER_NESTEROV,
@@ -97,8 +101,9 @@ const struct strategy_ops strategy_asgd = {
     .name = "asgd",
     .summary = "one worker alone, judged by the mean of all its steps",
     .source = SOURCE "; Polyak, Juditsky, SIAM J. Control Optim. 30, 1992",
-    .help = "Trains as sgd does; the mean of x over all steps so far is judged and saved.\n"
-            "run.workers=1. Moves nothing.",
+    .help = "Trains as sgd does, with its schedule.rate; the mean of x over all steps so far is\n"
+            "judged and saved, and trails behind while the loss still falls. run.workers=1. Moves\n"
+            "nothing.",
     .size = sizeof(struct sgd),
     .workers_most = 1,
     .local_size = sizeof(struct local),
@@ -111,10 +116,10 @@ const struct strategy_ops strategy_mvasgd = {
     .name = "mvasgd",
     .summary = "one worker alone, judged by a moving average of its steps",
     .source = SOURCE,
-    .help =
-        "Trains as sgd does; an average that goes the share alpha of the way to x at each step\n"
-        "is judged and saved. It remembers about 1 / alpha steps.\n"
-        "run.workers=1. Moves nothing.",
+    .help = "Trains as sgd does, with its schedule.rate; an average that goes the share alpha of\n"
+            "the way to x at each step is judged and saved. It remembers about 1 / alpha steps: a\n"
+            "run of much fewer is judged by where it began, and wants a larger alpha.\n"
+            "run.workers=1. Moves nothing.",
     .size = sizeof(struct sgd),
     .workers_most = 1,
     .local_size = sizeof(struct local),
