@@ -59,21 +59,17 @@ void host_elastic(struct stream *q, float *x, float *c, float alpha, size_t n) {
     SHARE(q, n, LINE, n, elastic_share, x, c, alpha);
 }
 
-/* A cache line of floats as one value, as in activation.c. */
-typedef float line_of_floats __attribute__((vector_size(4 * LINE), aligned(4), may_alias));
-
-enum { TILE = 4 * LINE }; /* floats summed at a time: they stay in registers */
+enum { SUMS = 4, TILE = SUMS * LANES }; /* floats summed at a time: they stay in registers */
 
 static inline void tile_sum(float *const *v, int count, float scale, size_t at) {
-    line_of_floats s[TILE / LINE];
-    for (int j = 0; j < TILE / LINE; j++) s[j] = ((const line_of_floats *)(v[0] + at))[j];
+    lanes s[SUMS];
+    for (int j = 0; j < SUMS; j++) s[j] = lanes_at(v[0] + at + j * LANES);
     for (int i = 1; i < count; i++) {
-        const line_of_floats *next = (const line_of_floats *)(v[i] + at);
-        for (int j = 0; j < TILE / LINE; j++) s[j] += next[j];
+        for (int j = 0; j < SUMS; j++) s[j] += lanes_at(v[i] + at + j * LANES);
     }
-    for (int j = 0; j < TILE / LINE; j++) s[j] *= scale;
+    for (int j = 0; j < SUMS; j++) s[j] *= scale;
     for (int i = 0; i < count; i++) {
-        for (int j = 0; j < TILE / LINE; j++) ((line_of_floats *)(v[i] + at))[j] = s[j];
+        for (int j = 0; j < SUMS; j++) lanes_write(v[i] + at + j * LANES, s[j], LANES);
     }
 }
 
