@@ -21,9 +21,6 @@
 #include "simulation.h"
 #include "strategies/strategies.h"
 
-/* As many workers as make a difference. */
-enum { CROWD = SIMULATED ? 16 : 64 };
-
 /* Who wants to look while a run goes on. Host memory; on the worker's own thread. */
 struct watch {
     /* Optional. Before each round. */

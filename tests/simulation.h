@@ -1,6 +1,6 @@
-/* simulation.h -- whether the devices are the simulated CUDA's, which takes a hundred times as long
- * as the host for the same numbers: what is exact at each step takes fewer steps there, and what
- * only has to learn learns something smaller. */
+/* simulation.h -- where tests take a hundred times as long for the same numbers: on the simulated
+ * CUDA, and under ThreadSanitizer. What is exact at each step takes fewer steps there, what meets any
+ * number of workers meets fewer, and what only has to learn learns something smaller. */
 #ifndef SIMULATION_H
 #define SIMULATION_H
 
@@ -13,6 +13,17 @@
 #else
 #define SIMULATED 0
 #endif
+
+#ifdef __SANITIZE_THREAD__
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+
+#define SLOW (SIMULATED || UNDER_TSAN)
+
+/* As many workers as make a difference. */
+enum { CROWD = SLOW ? 16 : 64 };
 
 /* For long tests on devices that the tests make themselves out of the host's. */
 #define NOT_SIMULATED                                                                              \

@@ -206,7 +206,7 @@ Test(easgd_tree, takes_its_gradient_before_the_springs_pull) {
 
 /* ---- what pulls keep ------------------------------------------------------------------------- */
 
-enum { KEPT = SIMULATED ? 300001 : 700001, LOOKS = 4 };
+enum { KEPT = SLOW ? 270001 : 700001, LOOKS = 4 };
 
 /* root + centers + replicas, at each evaluation; and the root. */
 struct sums {

@@ -373,7 +373,7 @@ static void check_all_of(const char *task) {
     static const char *const schedules[] = {"constant", "step", "warmup", "warmup,step"};
     static const int workers[] = {1, 2, 3, 5};
     char words[WORDS / 2];
-    int stride = SIMULATED ? 5 : 1; /* meets each way, kind, schedule and number of workers */
+    int stride = SIMULATED ? 11 : 1; /* meets each way, kind, schedule and number of workers */
     for (int i = 0; i < 3 * 3 * 4 * 4; i += stride) {
         snprintf(words, sizeof words,
             "%s %s run.order=fixed run.workers=%d optimizer.kind=%s optimizer.decay=0.01 "

@@ -11,6 +11,7 @@
 #include "devices/device.h"
 #include "engine/seat.h"
 #include "engine/team_waits.h"
+#include "simulation.h"
 
 TestSuite(team, .timeout = 60);
 
@@ -91,7 +92,7 @@ static void crowd_run(struct crowd *c, const char *what) {
     crowd_end(c, what);
 }
 
-static const int SIZES[] = {1, 2, 3, 8, 64};
+static const int SIZES[] = {1, 2, 3, 8, CROWD};
 enum { SIZES_N = sizeof SIZES / sizeof *SIZES };
 
 /* ---- meetings ------------------------------------------------------------------------------- */
@@ -172,7 +173,7 @@ Test(team, sums_are_exact_at_any_size) {
         for (int k = 0; k < 6; k++) {
             for (int order = ORDER_FREE; order <= ORDER_FIXED; order++) {
                 struct team_settings set = plain(SIZES[i], order);
-                if (SIZES[i] == 64 && floats[k] > 1000) continue;
+                if (SIZES[i] == CROWD && floats[k] > 1000) continue;
                 crowd_open(&c, &set);
                 c.body = body_sums;
                 c.a = floats[k];
