@@ -161,3 +161,13 @@ Test(allreduce, a_run_that_diverges_says_so) {
     cr_assert(strstr(seen.why, "schedule.rate") != NULL, "%s", seen.why);
     seen_close(&seen);
 }
+
+/* A sum goes around in 2 (p - 1) / p of a vector, to and from each worker at each step. */
+Test(allreduce, moves_the_bytes_that_its_help_says) {
+    struct seen seen;
+    run_words(&seen, NULL, "run.strategy=allreduce run.workers=3 run.steps=20 quadratic.n=100");
+    cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+    double want = 20 * 3 * 2 * (2 / 3.0) * 100 * 4;
+    cr_assert(fabs(seen.result.bytes - want) <= 1e-9 * want, "%g", seen.result.bytes);
+    seen_close(&seen);
+}

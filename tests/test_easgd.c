@@ -689,3 +689,22 @@ Test(easgd, free_order_ends_for_any_number_of_workers) {
         }
     }
 }
+
+/* Twenty steps with tau = 5 are four pulls of each worker. Sums go around in 2 (p - 1) / p of a vector. */
+Test(easgd, moves_the_bytes_that_its_help_says) {
+    static const struct {
+        const char *mode;
+        double bytes;
+    } rows[] = {{"async", 4 * 3 * 2.0 * 100 * 4}, {"sync", 4 * 3 * 2 * (2 / 3.0) * 100 * 4}};
+    for (int i = 0; i < 2; i++) {
+        struct seen seen;
+        run_words(&seen, NULL,
+            "run.strategy=easgd easgd.tau=5 easgd.mode=%s run.workers=3 run.steps=20 "
+            "run.order=fixed quadratic.n=100",
+            rows[i].mode);
+        cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+        cr_assert(fabs(seen.result.bytes - rows[i].bytes) <= 1e-9 * rows[i].bytes, "%s: %g",
+            rows[i].mode, seen.result.bytes);
+        seen_close(&seen);
+    }
+}

@@ -178,7 +178,8 @@ const struct strategy_ops strategy_easgd = {
         "and staleness_histogram how often others pulled between two pulls of a worker.\n"
         "The log warns when alpha is more than the run can bear with its rate, tau, mode and\n"
         "when, on a loss of the curvature run.curvature.\n"
-        "Moves twice the parameters a pull and worker: the center is read and written.",
+        "Moves twice the parameters a pull and worker: the center is read and written; with\n"
+        "mode=sync, over p workers, 2 (p-1)/p times.",
     .size = sizeof(struct easgd),
     .local_size = sizeof(struct local),
     .options = options,
