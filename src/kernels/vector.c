@@ -63,13 +63,13 @@ enum { SUMS = 4, TILE = SUMS * LANES }; /* floats summed at a time: they stay in
 
 static inline void tile_sum(float *const *v, int count, float scale, size_t at) {
     lanes s[SUMS];
-    for (int j = 0; j < SUMS; j++) s[j] = lanes_at(v[0] + at + j * LANES);
+    for (size_t j = 0; j < SUMS; j++) s[j] = lanes_at(v[0] + at + j * LANES);
     for (int i = 1; i < count; i++) {
-        for (int j = 0; j < SUMS; j++) s[j] += lanes_at(v[i] + at + j * LANES);
+        for (size_t j = 0; j < SUMS; j++) s[j] += lanes_at(v[i] + at + j * LANES);
     }
-    for (int j = 0; j < SUMS; j++) s[j] *= scale;
+    for (size_t j = 0; j < SUMS; j++) s[j] *= scale;
     for (int i = 0; i < count; i++) {
-        for (int j = 0; j < SUMS; j++) lanes_write(v[i] + at + j * LANES, s[j], LANES);
+        for (size_t j = 0; j < SUMS; j++) lanes_write(v[i] + at + j * LANES, s[j], LANES);
     }
 }
 
