@@ -255,11 +255,14 @@ static int summaries;
 
 static int count_summary(const char *path, const struct stat *s, int kind, struct FTW *where) {
     (void)s, (void)kind;
-    summaries += strcmp(path + where->base, "summary.json") == 0;
+    if (strcmp(path + where->base, "summary.json") != 0) return 0;
+    char *text = program_load(path, NULL);
+    summaries += !text || !strstr(text, "\"ended\":\t\"diverged\"");
+    free(text);
     return 0;
 }
 
-/* How many runs below a folder look finished. */
+/* How many runs below a folder look as if they had gone well. */
 static int count_summaries(const char *folder) {
     summaries = 0;
     nftw(folder, count_summary, 8, FTW_PHYS);
@@ -531,6 +534,34 @@ Test(huddle, runs_without_a_name_get_the_next_number) {
 }
 
 /* ---- when it ends ----------------------------------------------------------------------------- */
+
+Test(huddle, a_summary_says_what_was_run_and_what_ended_it) {
+    static const struct {
+        const char *setting, *says;
+        int code;
+    } rows[] = {
+        {"steps=10", "\"ended\":\t\"steps\"", 0},
+        {"epochs=1", "\"ended\":\t\"epochs\"", 0},
+        {"seconds=0.001", "\"ended\":\t\"seconds\"", 0},
+        {"schedule.rate=10", "\"ended\":\t\"diverged\"", 7},
+        {"schedule.rate=10", "\"loss\":\tnull", 7},
+        {"seed=5", "\"seed\":\t5", 0},
+        {"name=x", "\"name\":\t\"x\"", 0},
+        {"optimizer.kind=adam", "\"optimizer\":\t\"adam\"", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char folder[32], path[64];
+        snprintf(folder, sizeof folder, "folder=@/%zu", i);
+        snprintf(path, sizeof path, "%zu/%s/summary.json", i, i == 6 ? "x" : "allreduce-1");
+        struct program p = program(
+            "train", "task=quadratic", "strategy=allreduce", "workers=2", folder, rows[i].setting);
+        cr_assert(p.code == rows[i].code, "%s: exit %d: %s", rows[i].setting, p.code, p.err);
+        program_close(&p);
+        char *text = program_load(files_path(path), NULL);
+        cr_assert(text && strstr(text, rows[i].says), "%s: %s", rows[i].setting, text);
+        free(text);
+    }
+}
 
 Test(huddle, it_stops_after_so_many_steps_of_each_worker) {
     train_well("name=a", "strategy=allreduce", "workers=2", "steps=20");

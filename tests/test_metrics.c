@@ -114,6 +114,18 @@ Test(metrics, a_row_holds_how_stale_what_was_counted_is) {
     metrics_close(&m);
 }
 
+Test(metrics, a_float_has_no_more_digits_than_it_was_set_with) {
+    static const struct note notes[] = {{"alpha", 0.3f}, {"bytes_more", 16777217.0}};
+    struct metrics m = open_quiet();
+    struct run_result r = result;
+    r.rate = 0.05f;
+    cr_assert(metrics_row(&m, &r, 1, notes, 2) == STATUS_OK);
+    cr_assert(strstr(load("m"), "\"rate\":0.05,") != NULL, "%s", text);
+    cr_assert(strstr(text, "\"alpha\":0.3,") != NULL, "%s", text);
+    cr_assert(strstr(text, "\"bytes_more\":16777217}") != NULL, "%s", text);
+    metrics_close(&m);
+}
+
 /* JSON knows neither NaN nor infinity. */
 Test(metrics, what_is_no_number_is_null) {
     static const char *const nulls[] = {"accuracy", "train_loss", "samples_per_second", "loss",

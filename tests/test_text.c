@@ -27,6 +27,14 @@ Test(text, long_words_are_looked_at_up_to_a_point) {
     cr_assert(text_distance(a, "") == 63);
 }
 
+Test(text, a_float_has_the_digits_that_read_back_to_it) {
+    char text[32];
+    cr_assert_str_eq(text_float(text, sizeof text, 0.05f), "0.05");
+    cr_assert_str_eq(text_float(text, sizeof text, 0.0123456789f), "0.012345679");
+    cr_assert_str_eq(text_float(text, sizeof text, 16777216.0f), "16777216");
+    cr_assert_str_eq(text_float(text, sizeof text, 0x1.000002p0f), "1.0000001");
+}
+
 Test(text, what_is_not_a_number_is_said_in_words) {
     char text[32];
     cr_assert_str_eq(text_number(text, sizeof text, (double)NAN), "not a number");

@@ -181,14 +181,6 @@ void option_word(const struct option *o, int i, char *word, size_t n) {
     word[size] = '\0';
 }
 
-/* What a REAL is written as: the shortest decimal that reads back to the same float. */
-static void write_real(char *text, size_t n, float v) {
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, n, "%.*g", digits, (double)v);
-        if (strtof(text, NULL) == v) break;
-    }
-}
-
 static enum status bad_value(const struct setting *s, const struct option *o) {
     char lo[32], hi[32];
     if (o->type == OPTION_CHOICE) {
@@ -424,7 +416,7 @@ static void value_text(const struct option *o, const void *field, char *text, si
         snprintf(text, n, "%d", *(const int *)field);
         break;
     case OPTION_REAL:
-        write_real(text, n, *(const float *)field);
+        text_float(text, n, *(const float *)field);
         break;
     case OPTION_CHOICE:
         option_word(o, *(const int *)field, text, n);
@@ -465,7 +457,7 @@ void options_write(FILE *f, const char *group, const struct option *options, con
 
 void options_help(FILE *f, const char *group, const struct option *options) {
     for (const struct option *o = options; o && o->type != OPTION_END; o++) {
-        char name[64], init[64], field[1024];
+        char name[64], init[1024], field[1024];
         snprintf(name, sizeof name, "%s.%s", group, o->name);
         if (o->type == OPTION_TEXT) {
             snprintf(init, sizeof init, "%s", o->text && *o->text ? o->text : "\"\"");

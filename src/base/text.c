@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LONGEST = 63 };
@@ -30,6 +31,14 @@ const char *text_number(char *text, size_t n, double v) {
         snprintf(text, n, "not a number");
     } else {
         snprintf(text, n, "%g", v);
+    }
+    return text;
+}
+
+const char *text_float(char *text, size_t n, float v) {
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, n, "%.*g", digits, (double)v);
+        if (strtof(text, NULL) == v) break;
     }
     return text;
 }

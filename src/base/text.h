@@ -11,4 +11,7 @@ int text_distance(const char *a, const char *b);
 /* v as %g has it, or "not a number", into a buffer of n bytes, which is returned. */
 const char *text_number(char *text, size_t n, double v);
 
+/* The shortest decimal, of 6 digits or more, that reads back to the same float; likewise. */
+const char *text_float(char *text, size_t n, float v);
+
 #endif

@@ -120,13 +120,19 @@ static void gather_health(struct run *run, const struct health *distances, float
     health_watch(run, rate);
 }
 
-int run_is_over(const struct run *run, const struct run_result *r) {
+void run_count(struct run *run) {
+    run->result.samples = run->samples;
+    run->result.epochs = run->samples / run->task->epoch;
+    run->result.steps = run->steps;
+}
+
+const char *run_over_by(const struct run *run, const struct run_result *r) {
     const struct run_settings *set = &run->set;
     double seconds = run->replay ? 0 : (double)set->seconds; /* a replay takes its own time */
-    return (set->epochs > 0 && r->epochs >= (double)set->epochs) ||
-           (set->steps > 0 && r->steps >= (long)set->steps * set->workers) ||
-           (seconds > 0 && r->seconds >= seconds) ||
-           (set->target > 0 && r->accuracy >= (double)set->target);
+    if (set->target > 0 && r->accuracy >= (double)set->target) return "target";
+    if (set->epochs > 0 && r->epochs >= (double)set->epochs) return "epochs";
+    if (set->steps > 0 && r->steps >= (long)set->steps * set->workers) return "steps";
+    return seconds > 0 && r->seconds >= seconds ? "seconds" : NULL;
 }
 
 /* What the record does not have cannot be replayed. */
@@ -142,9 +148,7 @@ static enum status record(struct run *run, struct crew *c, const struct score *s
     struct note notes[SEAT_NOTES];
     r->score = *score;
     r->accuracy = run->task->has_accuracy ? score->right / score->samples : (double)NAN;
-    r->samples = run->samples;
-    r->epochs = run->samples / run->task->epoch;
-    r->steps = run->steps;
+    run_count(run);
     r->seconds = gathered - run->started - run->paused;
     r->rate = c->seat.now.rate;
     gather_costs(run, r);
@@ -158,10 +162,11 @@ static enum status record(struct run *run, struct crew *c, const struct score *s
     TRY(metrics_row(&run->metrics, r, c->seat.w.round, notes, gather_notes(run, notes)));
     double every = (double)run->set.eval_every * run->task->epoch;
     run->next_evaluation = (floor(run->samples / every) + 1) * every;
-    int over = run_is_over(run, r) || is_replayed(run);
+    run->over_by = run_over_by(run, r);
+    if (!run->over_by && is_replayed(run)) run->over_by = "record";
     if (run->record) TRY(record_write(run->record));
-    run->interrupted = !over && run->setup->interrupt && *run->setup->interrupt;
-    run->stop = over || run->interrupted;
+    run->interrupted = !run->over_by && run->setup->interrupt && *run->setup->interrupt;
+    run->stop = run->over_by || run->interrupted;
     return folder_save(run, c->seat.w.q, shown, c->judged_b);
 }
 

@@ -117,12 +117,28 @@ enum status folder_save(struct run *run, struct stream *q, struct vec answer, st
     return state_save(run, q);
 }
 
+static int add_words(cJSON *top, const struct run *run) {
+    const struct comm *comm = team_comm(run->team);
+    char optimizer[16];
+    option_word(&optimizer_options[0], run->optimizer.kind, optimizer, sizeof optimizer);
+    const char *const words[][2] = {
+        {"name", run->set.name}, {"ended", run->over_by ? run->over_by : "interrupted"},
+        {"strategy", run->strategy->ops->name}, {"optimizer", optimizer},
+        {"devices", run->set.devices}, {"comm", comm->ops->name}, {"comm_why", comm->why},
+        {"convolution", run->budget.convolution}, /* "": there is none */
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (*words[i][1] && !cJSON_AddStringToObject(top, words[i][0], words[i][1])) return 0;
+    }
+    return 1;
+}
+
 /* NULL when there is no memory for all of it. */
 static char *summary_text(const struct run *run) {
     const struct run_result *r = &run->result;
-    const struct comm *comm = team_comm(run->team);
     const struct note numbers[] = {
         {"workers", run->set.workers},
+        {"seed", run->set.seed},
         {"parameters", (double)run->task->parameters},
         {"accuracy", r->accuracy},
         {"loss", r->score.loss / r->score.samples},
@@ -142,12 +158,7 @@ static char *summary_text(const struct run *run) {
         {"pinned_bytes", r->pinned_bytes},
     };
     cJSON *top = cJSON_CreateObject();
-    int whole = cJSON_AddStringToObject(top, "strategy", run->strategy->ops->name) &&
-                cJSON_AddStringToObject(top, "comm", comm->ops->name) &&
-                cJSON_AddStringToObject(top, "comm_why", comm->why) &&
-                (!*run->budget.convolution ||
-                    cJSON_AddStringToObject(top, "convolution", run->budget.convolution)) &&
-                metrics_add(top, numbers, sizeof numbers / sizeof *numbers);
+    int whole = add_words(top, run) && metrics_add(top, numbers, sizeof numbers / sizeof *numbers);
     char *text = whole ? cJSON_Print(top) : NULL;
     cJSON_Delete(top);
     return text;

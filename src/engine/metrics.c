@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/text.h"
 
 enum status metrics_open(struct metrics *m, const char *path) {
     m->file = fopen(path, m->bytes > 0 ? "r+" : "w");
@@ -17,9 +18,16 @@ enum status metrics_open(struct metrics *m, const char *path) {
     return fail(STATUS_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
+/* What was a float, 0.05 that is 0.0500000007 as a double, has no more digits than it had. */
+static double float_digits(double v) {
+    char text[32];
+    if ((double)(float)v != v || v == floor(v)) return v; /* NaN is unequal too */
+    return strtod(text_float(text, sizeof text, (float)v), NULL);
+}
+
 int metrics_add(cJSON *to, const struct note *numbers, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (!cJSON_AddNumberToObject(to, numbers[i].name, numbers[i].value)) return 0;
+        if (!cJSON_AddNumberToObject(to, numbers[i].name, float_digits(numbers[i].value))) return 0;
     }
     return 1;
 }

@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -371,13 +372,18 @@ static void tell_overshoot(const struct run *run) {
 
 /* The state of a run that goes on is its end already. */
 static int was_finished(struct run *run) {
-    struct run_result *r = &run->result;
     if (!run->setup->resume) return 0;
-    r->samples = run->samples;
-    r->epochs = run->samples / run->task->epoch;
-    r->steps = run->steps;
-    r->accuracy = run->best;
-    return run_is_over(run, r);
+    run_count(run);
+    run->result.accuracy = run->best;
+    return run_over_by(run, &run->result) != NULL;
+}
+
+/* That it diverged is a result too; and what is told, whatever becomes of this file. */
+static void finish_diverged(struct run *run) {
+    run->over_by = "diverged";
+    run_count(run);
+    run->result.accuracy = run->result.score.loss = (double)NAN;
+    folder_finish(run);
 }
 
 static enum status run_go(struct run *run) {
@@ -393,6 +399,7 @@ static enum status run_go(struct run *run) {
     enum status started = start_workers(run);
     join_workers(run);
     TRY(started);
+    if (verdict(run) == STATUS_DIVERGED) finish_diverged(run);
     TRY(verdict(run));
     if (run->record) TRY(record_finish(run->record));
     TRY(metrics_close(&run->metrics));

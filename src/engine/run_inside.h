@@ -77,6 +77,7 @@ struct run {
     double started, paused; /* clock_seconds at start; seconds spent on evaluations */
     int stop;               /* this was the last evaluation */
     int interrupted;        /* and it came because somebody asked */
+    const char *over_by;    /* of a run that is over: epochs, steps, ..., record, diverged */
     double best;            /* accuracy so far, or minus the loss */
     int turn;               /* whose it was when all had gathered */
     int warned;             /* that a bound is crossed: once is enough */
@@ -121,8 +122,11 @@ enum status health_measure(struct crew *c, struct vec answer, struct health *out
 double health_step(const struct run *run, float rate);
 void health_watch(struct run *run, float rate);
 
-/* Nothing is left to do for a run that has come to this. */
-int run_is_over(const struct run *run, const struct run_result *r);
+/* The result's samples, epochs and steps. */
+void run_count(struct run *run);
+
+/* The setting by which nothing is left to do for a run that has come to this; NULL: it goes on. */
+const char *run_over_by(const struct run *run, const struct run_result *r);
 
 /* The next round's progress counts from here, on the worker's own thread. */
 void count_from_here(const struct run *run, struct seat *s);
