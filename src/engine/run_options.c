@@ -67,8 +67,7 @@ const struct option run_options[] = {
         NULL},
     {"curvature", OPTION_REAL, offsetof(struct run_settings, curvature), 1, 0, 1e9,
         "the log warns when a strategy is known to diverge on a loss of this curvature; a task "
-        "that "
-        "knows its own has that instead; 0: no warning",
+        "that knows its own has that instead; 0: no warning",
         NULL},
     {"keep", OPTION_INT, offsetof(struct run_settings, keep), 2, 1, 1000, "saved states to keep",
         NULL},
@@ -76,8 +75,7 @@ const struct option run_options[] = {
         "answer|replica: evaluate the strategy's answer, or the first worker's own replica", NULL},
     {"batchnorm", OPTION_CHOICE, offsetof(struct run_settings, batchnorm), 0, 0, 2,
         "recompute|average|local: what is judged has statistics of its own, taken anew; the mean "
-        "of "
-        "the workers'; or the first worker's",
+        "of the workers'; or the first worker's",
         NULL},
     {"batchnorm_samples", OPTION_INT, offsetof(struct run_settings, batchnorm_samples), 2048, 1,
         1e9, "recompute: training samples that they are taken of, by all workers", NULL},

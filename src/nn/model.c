@@ -218,8 +218,7 @@ static enum status shortcut_open(struct model *m, const struct layer *opening, s
     if (stride == 0) {
         return fail(STATUS_BAD_CONFIG,
             "its body makes %d x %d x %d of %d x %d x %d, and no stride of a 1 x 1 convolution "
-            "does "
-            "so: use 'same'",
+            "does so: use 'same'",
             out.h, out.w, out.c, in.h, in.w, in.c);
     }
     struct layer *l = layer_append(m, kind_find("conv"), opening->position);

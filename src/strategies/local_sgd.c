@@ -68,13 +68,11 @@ static const struct option options[] = {
         "epochs of the run after which they are H", NULL},
     {"qsr", OPTION_REAL, offsetof(struct local_sgd, qsr), 0, 0, 1e6,
         "steps from mean to mean grow as (qsr / rate)^2 where that is more than H; 0: they do not. "
-        "In "
-        "units of the rate",
+        "In units of the rate",
         NULL},
     {"adacomm", OPTION_REAL, offsetof(struct local_sgd, adacomm), 0, 0, 1e9,
         "epochs of the run after which steps from mean to mean shrink as the root of the training "
-        "loss does; "
-        "0: they do not",
+        "loss does; 0: they do not",
         NULL},
     {"gamma", OPTION_REAL, offsetof(struct local_sgd, gamma), 0.5, 0, 1,
         "adacomm: by this factor instead, where they would not shrink", NULL},
@@ -111,8 +109,7 @@ static enum status local_sgd_open(struct strategy *base, struct team *team, stru
     if (s->qsr > 0 && s->H_most < s->H) {
         return fail(STATUS_BAD_CONFIG,
             "local_sgd.H_most = %d is less than local_sgd.H = %d: qsr only makes H longer, so "
-            "H_most "
-            "must be more",
+            "H_most must be more",
             s->H_most, s->H);
     }
     if ((s->post == POST_EPOCH || s->post == POST_STEP) && !(s->post_at > 0)) {
@@ -123,8 +120,7 @@ static enum status local_sgd_open(struct strategy *base, struct team *team, stru
     if (s->groups != 1 && s->blocks == 1) {
         return fail(STATUS_BAD_CONFIG,
             "local_sgd.groups = %d changes nothing with local_sgd.blocks = 1, where each mean is "
-            "one "
-            "of all: set blocks to 2 or more",
+            "one of all: set blocks to 2 or more",
             s->groups);
     }
     if (s->groups <= team_size(team)) return STATUS_OK;
