@@ -188,7 +188,7 @@ static const struct mistake mistakes[] = {
     {{"train", "folder=@/no/where"}, 3, {"@/no/where", "No such file or directory"}},
     {{"train", "folder=@/good", "name=one"}, 2, {"@/good/one", "already", "run.name"}},
     /* checkpoints */
-    {{"evaluate"}, 2, {"huddle evaluate", "checkpoint.safetensors"}},
+    {{"evaluate"}, 2, {"huddle evaluate runs/<name>"}},
     {{"evaluate", GOOD, "model.layers=2nn"}, 3, {GOOD, "1.dense.weight", "is 10 x 64", "200 x 64"}},
     {{"evaluate", GOOD, "model.layers=dense 10, relu, dense 10"}, 3,
         {GOOD, "another model", "3.dense"}},
@@ -434,12 +434,16 @@ Test(huddle, without_a_setting_it_shows_what_it_can) {
     snprintf(want, sizeof want, "%.2f %%\n", 100 * accuracy);
     cr_assert(has_prefix(value_of(p.out, "test accuracy"), want), "%s lacks %s", p.out, want);
     program_close(&p);
-    p = program("evaluate", "@/runs/easgd-1/checkpoint.safetensors");
-    cr_assert(p.code == 0, "exit %d: %s", p.code, p.err);
-    cr_assert(has_prefix(value_of(p.out, "accuracy"), want), "%s lacks %s", p.out, want);
-    cr_assert(atof(value_of(p.out, "samples")) == 359, "%s", p.out);
-    check_channels(&p);
-    program_close(&p);
+    static const char *const weights[] = {
+        "@/runs/easgd-1/checkpoint.safetensors", "@/runs/easgd-1"};
+    for (int i = 0; i < 2; i++) {
+        p = program("evaluate", weights[i]);
+        cr_assert(p.code == 0, "exit %d: %s", p.code, p.err);
+        cr_assert(has_prefix(value_of(p.out, "accuracy"), want), "%s lacks %s", p.out, want);
+        cr_assert(atof(value_of(p.out, "samples")) == 359, "%s", p.out);
+        check_channels(&p);
+        program_close(&p);
+    }
     struct kept files = keep("runs/easgd-1");
     for (int i = 0; i < RUN_FILES; i++) free(files.bytes[i]);
 }

@@ -16,7 +16,7 @@ const struct command commands[] = {
     {"verify-resume", "huddle verify-resume [file.ini] [group.name=value ...]",
         "check that a stopped and resumed run gives the bits of one that never stopped",
         command_verify_resume},
-    {"evaluate", "huddle evaluate runs/<name>/checkpoint.safetensors [group.name=value ...]",
+    {"evaluate", "huddle evaluate runs/<name>[/best.safetensors] [group.name=value ...]",
         "judge saved weights", command_evaluate},
     {"stability", "huddle stability [name=value ...]",
         "where ADMM, EASGD and DOWNPOUR come to rest: a table, a CSV file, a picture",
