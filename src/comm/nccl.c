@@ -6,6 +6,12 @@
  * of any other way to take the sum. Only leaders call NCCL, and all between the same two moments, in
  * one order.
  *
+ * Kernels, and cuBLAS's and cuDNN's by the thousand, are loaded when they are first launched. That may
+ * wait for what runs on the device, a sum that spins until the other leaders come among it. They do come:
+ * each is launched by a thread of its own device's, which on the way to a sum waits for workers of that
+ * device alone, and nobody meets in a sum who holds a shared vector. So CUDA_MODULE_LOADING is left as
+ * it is, and a start does not pay for kernels that no run uses.
+ *
  * Communicators are non-blocking: whatever NCCL waits for, any thread can end it. The lock guards
  * them, since nobody may abort one while another thread is in a call on it.
  */
