@@ -7,6 +7,8 @@
 
 #ifndef HAVE_CUDA
 
+TestSuite(cuda_kernels);
+
 Test(cuda_kernels, are_compared_with_the_hosts) {
     cr_skip_test("built without CUDA; make sim compares its kernels with the host's");
 }

@@ -69,6 +69,7 @@ static struct cr_test *cr_tests;
 #define cr_expect_eq cr_assert_eq
 #define cr_expect_float_eq cr_assert_float_eq
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), "" __VA_ARGS__)
+#define cr_assert_str_eq(a, b, ...) cr_assert(strcmp((a), (b)) == 0, "" __VA_ARGS__)
 #define cr_skip_test(...)                                                                          \
     do {                                                                                           \
         fprintf(stderr, "skipped: " __VA_ARGS__);                                                  \
