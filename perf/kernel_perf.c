@@ -136,6 +136,7 @@ RUN(mix, mix(b->q, b->v[0], 0.5f, 0.5f, b->v[1], b->n))
 RUN(diff, diff(b->q, b->v[0], 0.5f, b->v[1], b->v[2], b->n))
 RUN(elastic, elastic(b->q, b->v[0], b->v[1], 0.1f, b->n))
 RUN(sum, sum(b->q, b->v, 4, 0.25f, b->n))
+RUN(distance, distance(b->q, b->small[3], b->v[0], b->v[1], b->n))
 RUN(sgd, sgd(b->q, b->v[0], b->v[1], b->step, b->n))
 RUN(momentum, momentum(b->q, b->v[0], b->v[1], b->v[2], 0.9f, b->step, b->n))
 RUN(look_ahead, look_ahead(b->q, b->v[0], b->v[1], 0.9f, b->v[2], b->n))
@@ -219,6 +220,7 @@ static void vector_rows(struct bench *b, const char *word) {
         {"diff", shape, diff_run, 0, 2 * n, n, 0},
         {"elastic", shape, elastic_run, 2 * n, 0, 0, 0},
         {"sum of 4", shape, sum_run, 4 * n, 0, 0, 0},
+        {"distance", shape, distance_run, 0, 2 * n, 0, 0},
         {"sgd", shape, sgd_run, n, n, 0, 0},
         {"momentum", shape, momentum_run, 2 * n, n, 0, 0},
         {"look_ahead", shape, look_ahead_run, 0, 2 * n, n, 0},

@@ -340,8 +340,8 @@ static void host_row(const struct machine *machine, const struct model *m, int b
             .machine = machine, .ops = &device_host, .model = m, .batch = batch, .counts = 2};
         crowd_run(&crowd);
         double gain = crowd_gain(&crowd, 1);
-        printf(" %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]),
-            1e6 * middle(crowd.seconds[1]), gain);
+        printf(" %10.0f %10.0f %10.0f %8.2f", 1e6 * perf_median(&bodies[3]),
+            1e6 * middle(crowd.seconds[0]), 1e6 * middle(crowd.seconds[1]), gain);
     }
 }
 
@@ -395,11 +395,11 @@ static void rows(const struct choice *c, int batch) {
 static void host_rows(const struct choice *c) {
     printf("# forward, backward and SGD step, float32, one thread a replica; median of %d\n",
         PERF_SAMPLES);
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "model", "batch",
-        "step", "least", "products", "share", "rate", "steps", "samples", "apart", "two", "pair",
-        "pair");
-    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %8s\n", "", "", "(us)",
-        "(us)", "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "(us)", "(us)", "gain");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %10s %8s\n", "model",
+        "batch", "step", "least", "products", "share", "rate", "steps", "samples", "apart", "two",
+        "alone", "pair", "pair");
+    printf("#%-11s %6s %10s %10s %10s %8s %8s %10s %10s %10s %10s %10s %10s %8s\n", "", "", "(us)",
+        "(us)", "(us)", "", "(GF/s)", "(1/s)", "(1/s)", "(us)", "(us)", "(us)", "(us)", "gain");
     for (int batch = 10; batch <= 64; batch += 54) rows(c, batch);
 }
 
