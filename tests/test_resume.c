@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/options.h"
 #include "base/safetensors.h"
 #include "program.h"
 #include "runs.h"
@@ -339,6 +340,10 @@ static const char *const kinds_of_task[] = {
     "quadratic.n=33 quadratic.samples=100 quadratic.sigma=0.3 quadratic.spread=1",
 };
 
+enum { SCHEDULES = 16 };
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
 /* Runs it in one go, and in pieces: until a part of it is done and, `stops` times, until it is
  * interrupted in the middle of anything. */
 static void check_pieces(const char *words, int stops, int choice) {
@@ -365,33 +370,46 @@ static void check_pieces(const char *words, int stops, int choice) {
     forget("pieces");
 }
 
-static void check_all_of(const char *task) {
+/* All base schedules, one alone at a time, and two at once. */
+static int list_schedules(const char *use[SCHEDULES]) {
+    int n = 0;
+    for (; base_schedules[n]; n++) use[n] = base_schedules[n]->name;
+    cr_assert(n < SCHEDULES, "too many schedules");
+    use[n++] = "warmup,step";
+    return n;
+}
+
+/* So many of all combinations that each way, kind, schedule and number of workers is met with each
+ * of the others: the strides divide none of their counts. Each task begins with another. */
+static void check_all_of(int task) {
     static const char *const ways[] = {"run.strategy=allreduce",
         "run.strategy=easgd easgd.tau=3 easgd.mode=sync",
         "run.strategy=easgd easgd.tau=3 easgd.mode=async"};
-    static const char *const kinds[] = {"sgd", "momentum", "nesterov"};
-    static const char *const schedules[] = {"constant", "step", "warmup", "warmup,step"};
     static const int workers[] = {1, 2, 3, 5};
-    char words[WORDS / 2];
-    int stride = SIMULATED ? 11 : 1; /* meets each way, kind, schedule and number of workers */
-    for (int i = 0; i < 3 * 3 * 4 * 4; i += stride) {
+    const char *use[SCHEDULES];
+    char words[WORDS / 2], kind[32];
+    int schedules = list_schedules(use), kinds = 1 + (int)optimizer_options->hi;
+    int by_kind = LENGTH(ways), by_schedule = by_kind * kinds, by_worker = by_schedule * schedules;
+    int stride = SLOW ? 29 : 7;
+    for (int i = 8 * task % stride; i < by_worker * LENGTH(workers); i += stride) {
+        option_word(optimizer_options, i / by_kind % kinds, kind, sizeof kind);
         snprintf(words, sizeof words,
             "%s %s run.order=fixed run.workers=%d optimizer.kind=%s optimizer.decay=0.01 "
-            "schedule.use=%s schedule.rate=0.05 step.at=0.4,0.9 step.factor=0.5 warmup.epochs=0.8",
-            task, ways[i % 3], workers[i / 36], kinds[i / 3 % 3], schedules[i / 9 % 4]);
-        check_pieces(words, (i + i / 3 + i / 9) % 3, i);
+            "schedule.use=%s schedule.rate=0.05 step.at=0.4,0.9 step.factor=0.5 warmup.epochs=0.8 "
+            "cosine.epochs=1 linear.epochs=1.2 linear.to=0.1",
+            kinds_of_task[task], ways[i % LENGTH(ways)], workers[i / by_worker], kind,
+            use[i / by_schedule % schedules]);
+        check_pieces(words, (i + i / by_kind + i / by_schedule) % 3, i);
     }
 }
 
-Test(resume, gives_the_same_bits_when_all_draw_from_the_whole_set) {
-    check_all_of(kinds_of_task[0]);
-}
+Test(resume, gives_the_same_bits_when_all_draw_from_the_whole_set) { check_all_of(0); }
 
-Test(resume, gives_the_same_bits_with_shards) { check_all_of(kinds_of_task[1]); }
+Test(resume, gives_the_same_bits_with_shards) { check_all_of(1); }
 
-Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(kinds_of_task[2]); }
+Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(2); }
 
-Test(resume, gives_the_same_bits_with_noise) { check_all_of(kinds_of_task[3]); }
+Test(resume, gives_the_same_bits_with_noise) { check_all_of(3); }
 
 /* Every strategy in the list, with what some of them need to show all of their state. */
 static const char *strategy_words(const char *name) {
