@@ -848,6 +848,11 @@ static double last_samples(const char *name) {
     return samples;
 }
 
+/* No state was torn, so none is passed over by whoever goes on. */
+static void check_passes_over_none(const struct program *p) {
+    cr_assert(strstr(p->err, "trying the state before") == NULL, "%s", p->err);
+}
+
 /* Resumes it for a little more than it has. */
 static void check_goes_on(const char *name) {
     char run[300], epochs[64];
@@ -856,6 +861,7 @@ static void check_goes_on(const char *name) {
     snprintf(epochs, sizeof epochs, "epochs=%g", before / 1000 + 0.5);
     struct program p = program("resume", run, epochs);
     cr_assert(p.code == 0, "%s cannot go on: %s", name, p.err);
+    check_passes_over_none(&p);
     cr_assert(last_samples(name) > before, "%s did not go on", name);
     struct rows rows = read_rows(name);
     check_rising(&rows, name);
@@ -1081,20 +1087,32 @@ Test(resume, a_full_disk_leaves_what_was_saved_before) {
 
 enum { KILLS = 20, RANDOM_KILLS_IN = 4 };
 
+/* The state is there, or later ones have pushed it out, and the newest is whole. */
+static void check_newest(const char *name, int least) {
+    struct safetensors read;
+    int number = newest(name);
+    cr_assert(number >= least, "%s: state %d is lost, the newest is %d", name, least, number);
+    if (number < 0) return;
+    enum status end = safetensors_read(&read, state_path(name, number));
+    cr_assert(end == STATUS_OK, "the newest state does not read: %s", fail_message());
+    safetensors_close(&read);
+}
+
 /* Begins or resumes it and kills it: some time after its next state, or at any time at all. */
 static void kill_once(const char *name, int anywhen) {
     char words[2][300];
-    int before = newest(name);
+    int before = newest(name), least = anywhen ? before : before + 1;
     snprintf(words[0], sizeof words[0], "name=%s", name);
     snprintf(words[1], sizeof words[1], "@/%s", name);
     pid_t child = before < 0 ? begin(LONG, words[0], "save_every=0.3") : begin("resume", words[1]);
-    if (!anywhen) await_state(name, before + 1);
+    if (!anywhen) await_state(name, least);
     sleep_ms(rand() % (anywhen ? 80 : 20));
     kill(child, SIGKILL);
     struct program p = finish(child);
     cr_assert(p.signal == SIGKILL, "it ended by itself, exit %d: %s", p.code, p.err);
+    check_passes_over_none(&p);
     program_close(&p);
-    cr_assert(newest(name) >= before, "the state %d is lost", before);
+    check_newest(name, least);
 }
 
 static void check_killed(const char *name) {
