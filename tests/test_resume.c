@@ -134,8 +134,18 @@ static long stop_at;                            /* interrupted in this round of 
 static void (*at_evaluation)(const char *name); /* on rank 0, before anything is saved */
 static const char *name_now;
 
+/* As a timer would, once somebody listens. */
+static void ring_alarm(void) {
+    struct sigaction now;
+    sigaction(SIGALRM, NULL, &now);
+    if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) raise(SIGALRM);
+}
+
 static enum status spied_round(struct strategy *s, struct worker *w) {
-    if (w->rank == 0 && w->round + 1 == stop_at) stop_now = 1;
+    if (w->rank == 0 && w->round + 1 == stop_at) {
+        stop_now = 1;
+        ring_alarm();
+    }
     return real[s->ops - spy]->round(s, w);
 }
 
@@ -1156,4 +1166,28 @@ Test(resume, the_program_can_check_itself) {
         cr_assert(strstr(p.out, "yes, after 0") == NULL, "it never stopped: %s", p.out);
         program_close(&p);
     }
+}
+
+/* Of the strategy above, stopped in its tenth round. */
+static enum status verify_keeper(void) {
+    char words[] = KEEPER " " FULL;
+    const struct strategy_ops *list[STRATEGIES_MOST];
+    struct settings *set = runs_settings(words);
+    list_spies(list);
+    files_make_folder("verified");
+    stop_at = 10;
+    enum status end = verify_resume(set, list, files_path("verified"));
+    stop_at = 0;
+    settings_close(set);
+    forget("verified");
+    return end;
+}
+
+Test(resume, what_checks_it_finds_what_is_not_restored) {
+    cr_assert(verify_keeper() == STATUS_OK, "%s", fail_message());
+    keeper_memory = SCRATCH;
+    cr_assert(verify_keeper() == STATUS_VERIFY, "a vector that is lost is not found");
+    cr_assert(
+        strstr(fail_message(), "the resumed run is another: parameter"), "%s", fail_message());
+    cr_assert(status_exit_code(STATUS_VERIFY) == 5);
 }
