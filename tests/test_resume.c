@@ -421,23 +421,6 @@ Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(2); }
 
 Test(resume, gives_the_same_bits_with_noise) { check_all_of(3); }
 
-/* Every strategy in the list, with what some of them need to show all of their state. */
-static const char *strategy_words(const char *name) {
-    static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
-        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
-        {"downpour", "downpour.tau=3 downpour.scale=staleness"},
-        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
-        {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},
-        {"local_sgd", "local_sgd.H=3 local_sgd.post=drop schedule.use=step step.at=0.4"},
-        {"bmuf", "bmuf.H=3 bmuf.momentum=average"}, {"slowmo", "slowmo.H=3"},
-        {"diloco", "diloco.H=4 diloco.fragments=2 diloco.delay=1 diloco.mix=0.5"},
-        {"lookahead", "lookahead.k=3"}};
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        if (!strcmp(more[i][0], name)) return more[i][1];
-    }
-    return "";
-}
-
 /* Some are for one worker only, and say so. */
 static int takes_workers(const char *words) {
     struct seen seen;
@@ -457,7 +440,7 @@ Test(resume, gives_the_same_bits_with_every_strategy) {
             snprintf(words, sizeof words,
                 "run.strategy=%s %s %s run.order=fixed run.workers=%d schedule.rate=0.02 "
                 "optimizer.kind=momentum optimizer.decay=0.01 run.eval_every=0.3",
-                name, strategy_words(name), kinds_of_task[3], p);
+                name, runs_strategy_words(name), kinds_of_task[3], p);
             if (!takes_workers(words)) continue;
             for (int stops = 0; stops < 3; stops++) check_pieces(words, stops, 4 * i + stops);
             most = p;
@@ -564,7 +547,7 @@ Test(resume, goes_on_counting_how_stale_workers_are) {
         char words[WORDS / 2];
         snprintf(words, sizeof words,
             "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.001", names[i],
-            strategy_words(names[i]), kinds_of_task[3]);
+            runs_strategy_words(names[i]), kinds_of_task[3]);
         cr_assert(go(&seen, "whole", 0, words, FULL) == STATUS_OK, "%s", seen.why);
         seen_close(&seen);
         cr_assert(go(&seen, "pieces", 0, words, PART) == STATUS_OK, "%s", seen.why);
@@ -624,7 +607,7 @@ Test(resume, evaluating_more_often_changes_no_bit_of_any_strategy) {
         const char *name = strategies[i]->name;
         snprintf(words, sizeof words,
             "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.02", name,
-            strategy_words(name), kinds_of_task[3]);
+            runs_strategy_words(name), kinds_of_task[3]);
         if (!takes_workers(words)) continue;
         go(&often, "often", 0, words, "run.eval_every=0.1 run.epochs=1.3");
         go(&seldom, "seldom", 0, words, "run.eval_every=1.3 run.epochs=1.3");

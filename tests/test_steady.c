@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/options.h"
 #include "runs.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -135,28 +136,33 @@ static void forget(void) {
     for (int k = 0; k < KINDS; k++) atomic_store(&count[k], 0);
 }
 
-static void check_steady(const char *words) {
+static void check_run(const char *words, const char *more) {
+    const struct watch watch = {.begins = begins, .judged = judged};
+    struct seen seen;
+    forget();
+    run_words(&seen, &watch, "devices=host schedule.rate=1e-3 %s %s", words, more);
+    cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+    cr_assert(seen.rounds[0] > WARM + 2, "%s: only %ld rounds", words, seen.rounds[0]);
+    cr_expect(count[OURS] == 0 && count[OTHERS] == 0,
+        "%s %s: huddle took memory %ld times, libraries %ld times", words, more, (long)count[OURS],
+        (long)count[OTHERS]);
+    printf("%s %s: matrix products took memory %.3g times a step, other libraries %ld times in the "
+           "first rounds\n",
+        words, more, (double)count[GEMMS] / (double)seen.steps[0] / seen.size, (long)early);
+    seen_close(&seen);
+}
+
+static const char *const orders[] = {"free", "fixed"};
+
+static void check_steady(const char *task) {
     static const char *const strategy[] = {"strategy=allreduce",
         "strategy=easgd easgd.tau=3 easgd.mode=sync",
         "strategy=easgd easgd.tau=3 easgd.mode=async optimizer.kind=nesterov"};
-    static const char *const order[] = {"free", "fixed"};
-    const struct watch watch = {.begins = begins, .judged = judged};
+    char words[256];
     for (int i = 0; i < 6; i++) {
-        struct seen seen;
-        forget();
-        run_words(&seen, &watch,
-            "devices=host workers=2 steps=24 schedule.rate=1e-3 order=%s %s %s", order[i % 2],
-            strategy[i / 2], words);
-        cr_assert(seen.end == STATUS_OK, "%s", seen.why);
-        cr_assert(seen.rounds[0] > WARM + 2, "only %ld rounds", seen.rounds[0]);
-        cr_expect(count[OURS] == 0 && count[OTHERS] == 0,
-            "%s %s %s: huddle took memory %ld times, libraries %ld times", strategy[i / 2],
-            order[i % 2], words, (long)count[OURS], (long)count[OTHERS]);
-        printf("%s, %s, %s: matrix products took memory %.3g times a step, other libraries %ld "
-               "times in the first rounds\n",
-            strategy[i / 2], order[i % 2], words, (double)count[GEMMS] / (double)seen.steps[0] / 2,
-            (long)early);
-        seen_close(&seen);
+        snprintf(
+            words, sizeof words, "workers=2 steps=24 order=%s %s", orders[i % 2], strategy[i / 2]);
+        check_run(words, task);
     }
 }
 
@@ -172,7 +178,30 @@ Test(steady, what_takes_memory_while_a_run_trains_is_counted) {
     free(text);
 }
 
-Test(steady, a_quadratic_takes_none) { check_steady("quadratic.n=1000 quadratic.sigma=0.1"); }
+#define BOWL "quadratic.n=1000 quadratic.sigma=0.1 quadratic.spread=1"
+
+Test(steady, a_quadratic_takes_none) { check_steady(BOWL); }
+
+Test(steady, no_strategy_takes_any) {
+    char words[256];
+    for (int i = 0; strategies[i]; i++) {
+        const char *name = strategies[i]->name;
+        for (int order = 0; order < 2; order++) {
+            snprintf(words, sizeof words, "workers=%d steps=60 order=%s strategy=%s %s",
+                runs_workers(strategies[i], 3), orders[order], name, runs_strategy_words(name));
+            check_run(words, BOWL);
+        }
+    }
+}
+
+Test(steady, no_optimizer_takes_any) {
+    char words[128], kind[32];
+    for (int i = 0; i <= (int)optimizer_options->hi; i++) {
+        option_word(optimizer_options, i, kind, sizeof kind);
+        snprintf(words, sizeof words, "workers=2 steps=24 strategy=easgd optimizer.kind=%s", kind);
+        check_run(words, BOWL " optimizer.decay=1e-3 easgd.tau=3");
+    }
+}
 
 Test(steady, a_dense_net_takes_none) {
     check_steady("task=classify model.layers=2nn data.batch=10");
