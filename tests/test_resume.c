@@ -1158,5 +1158,6 @@ Test(resume, what_checks_it_finds_what_is_not_restored) {
     cr_assert(verify_keeper() == STATUS_VERIFY, "a vector that is lost is not found");
     cr_assert(
         strstr(fail_message(), "the resumed run is another: parameter"), "%s", fail_message());
+    keeper_memory = STATE;
     cr_assert(status_exit_code(STATUS_VERIFY) == 5);
 }
