@@ -129,7 +129,7 @@ static struct strategy_ops keeper = {
 enum { STRATEGIES_MOST = 64, WORDS = 2048 };
 static struct strategy_ops spy[STRATEGIES_MOST];
 static const struct strategy_ops *real[STRATEGIES_MOST];
-static volatile sig_atomic_t stop_now;
+static atomic_int stop_now;
 static long stop_at;                            /* interrupted in this round of rank 0; 0: never */
 static void (*at_evaluation)(const char *name); /* on rank 0, before anything is saved */
 static const char *name_now;

@@ -25,7 +25,7 @@ struct ends {
     size_t n[WORKERS_MOST];
 };
 
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted;
 
 static void on_alarm(int number) {
     (void)number;
