@@ -11,6 +11,7 @@
 #include "devices/reach.h"
 #include "files.h"
 #include "late.h"
+#include "program.h"
 #ifdef HAVE_NCCL
 #include <nccl.h>
 #endif
@@ -341,6 +342,43 @@ Test(comm, without_peer_access_sums_go_through_the_host) {
         "sums through host memory: cuda:0 does not reach cuda:1: the driver offers no access, and "
         "1 "
         "more pair; no NCCL: NCCL on cuda:0: unhandled system error, at its start");
+}
+
+/* ---- what a user is told ---------------------------------------------------------------------- */
+
+static void check_told(const char *more, const char *comm, const char *kind, const char *why) {
+    const char *where = strcmp(kind, "host") ? "devices=cuda:0,cuda:1" : "devices=host";
+    char words[256];
+    struct program p = program("train", "folder=@/runs", "name=a", "strategy=allreduce",
+        "workers=2", "steps=2", "model.layers=dense 10", "run.eval_every=1e6", where, comm, more);
+    snprintf(words, sizeof words, "info   %s\n", why);
+    program_says(p, 0, words);
+    snprintf(words, sizeof words, "\ncomm = %s\n", kind);
+    program_left("runs/a/config.ini", words);
+    snprintf(words, sizeof words, "\"comm\":\t\"%s\"", kind);
+    program_left("runs/a/summary.json", words);
+    snprintf(words, sizeof words, "\"comm_why\":\t\"%s\"", why);
+    program_left("runs/a/summary.json", words);
+}
+
+Test(comm, on_the_host_is_told) {
+    check_told("order=free", "comm=auto", "host", "sums in host memory, where all workers are");
+}
+
+Test(comm, between_gpus_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=free", "comm=auto", "nccl", "sums by NCCL, one rank each on cuda:0..1");
+}
+
+Test(comm, in_rank_order_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=fixed", "comm=nccl", "nccl",
+        "sums by NCCL, one rank each on cuda:0..1, added in rank order");
+}
+
+Test(comm, that_is_asked_for_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=free", "comm=copy", "copy", "sums over the peer access between cuda:0..1");
 }
 
 /* ---- how it ends otherwise -------------------------------------------------------------------- */
