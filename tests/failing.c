@@ -4,8 +4,9 @@
  *   memory  what takes memory or starts a thread: malloc and its kin, mmap, pthread_create
  *   output  what puts a file on the disk: fopen for writing, each write behind stdio, fsync, fclose,
  *           rename, mkdir, ftruncate; a write that fails has written half
- * FAILING_AT is which of them fails, from 1; with FAILING_ON all that follow fail too. When it did,
- * FAILING_TOLD is a file. After FAILING_SECONDS the program is ended by SIGALRM: a hang.
+ * FAILING_AT is which of them fails, from 1; with FAILING_ON all that follow fail too, with
+ * FAILING_KILLS the program is killed in it. When it did, FAILING_TOLD is a file. After
+ * FAILING_SECONDS the program is ended by SIGALRM: a hang.
  *
  * Memory is counted where the caller is huddle, cJSON, inih, zlib, or the C library on behalf of
  * whom ever. Others end the process by themselves when they get none (libgomp and the loader in
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +29,7 @@
 
 enum { MEMORY = 1, OUTPUT, RANGES_MOST = 16, FILES_MOST = 16 };
 
-static int kind, on; /* kind 0: nothing fails */
+static int kind, on, kills; /* kind 0: nothing fails */
 static long at;
 static const char *told;
 static atomic_long count;
@@ -65,6 +67,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *seconds = getenv("FAILING_SECONDS");
     told = getenv("FAILING_TOLD");
     on = getenv("FAILING_ON") != NULL;
+    kills = getenv("FAILING_KILLS") != NULL;
     if (!what || !n || !told) return;
     alarm(seconds ? (unsigned)atoi(seconds) : 60);
     at = atol(n);
@@ -73,11 +76,16 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 /* Is this the call? */
-static int fails(int what, int why) {
+static int is_chosen(int what) {
     if (kind != what) return 0;
     long n = atomic_fetch_add(&count, 1) + 1;
-    if (n != at && !(on && n > at)) return 0;
     if (n == at) close(open(told, O_WRONLY | O_CREAT, 0600));
+    return n == at || (on && n > at);
+}
+
+static int fails(int what, int why) {
+    if (!is_chosen(what)) return 0;
+    if (kills) raise(SIGKILL);
     errno = why;
     return 1;
 }
@@ -131,8 +139,9 @@ static struct opened {
 
 static ssize_t file_write(void *cookie, const char *bytes, size_t n) {
     const struct opened *o = cookie;
-    int fail = fails(OUTPUT, ENOSPC);
+    int fail = is_chosen(OUTPUT);
     ssize_t wrote = write(o->fd, bytes, fail ? n / 2 : n);
+    if (fail && kills) raise(SIGKILL);
     if (fail) errno = ENOSPC;
     return wrote < 0 ? 0 : wrote;
 }

@@ -143,6 +143,21 @@ static inline void program_close(struct program *p) {
     free(p->err);
 }
 
+/* It ended so, and its log has these words. */
+static inline void program_says(struct program p, int code, const char *words) {
+    cr_assert(p.code == code, "exit %d: %s", p.code, p.err);
+    cr_assert(strstr(p.err, words), "\"%s\" is not in: %s", words, p.err);
+    program_close(&p);
+}
+
+/* A file that it left has these words. */
+static inline void program_left(const char *file, const char *words) {
+    char *text = program_load(files_path(file), NULL);
+    cr_assert(text != NULL, "no %s", file);
+    cr_assert(strstr(text, words), "%s has no \"%s\": %s", file, words, text);
+    free(text);
+}
+
 #define program(...) program_run((const char *const[]){__VA_ARGS__, NULL})
 #define program_on_terminal(...) program_run_on_terminal((const char *const[]){__VA_ARGS__, NULL})
 

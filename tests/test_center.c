@@ -7,6 +7,7 @@
 #include "engine/seat.h"
 #include "files.h"
 #include "late.h"
+#include "program.h"
 
 #ifdef HAVE_CUDA
 #include <cuda_runtime.h>
@@ -295,15 +296,25 @@ static void setting_of(const char *name, char *value, size_t n) {
     fclose(f);
 }
 
+static int way_taken; /* by the run's last round */
+
+static void note_way(void *with, const struct worker *w) {
+    (void)with;
+    if (w->rank == 0) way_taken = team_center(w->team);
+}
+
 static void check_chosen(const char *name, const char *words, const char *expected) {
+    static const char *const ways[] = {"zero_copy", "staged", "auto"};
+    const struct watch watch = {.begins = note_way};
     char value[64];
     struct seen seen;
-    run_words(&seen, NULL,
+    run_words(&seen, &watch,
         "run.folder=%s run.name=%s run.workers=3 run.steps=8 quadratic.n=300001 %s", files_folder,
         name, words);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     setting_of(name, value, sizeof value);
     cr_assert(strcmp(value, expected) == 0, "%s: %s", words, value);
+    cr_assert(strcmp(ways[way_taken], expected) == 0, "%s: it is %s", words, ways[way_taken]);
     seen_close(&seen);
 }
 
@@ -338,6 +349,34 @@ Test(center, measuring_leaves_no_trace) {
         for (int i = 0; i < 3; i++) seen_close(&seen[i]);
     }
 }
+
+#ifdef CUDASIM
+
+/* On GPUs where what is slow is slower than anything else by far. */
+static void check_told(const char *slow, const char *expected) {
+    char words[96];
+    setenv(slow, "10000", 1);
+    struct program p =
+        program("train", "folder=@/runs", "name=a", "strategy=easgd", "easgd.tau=2", "workers=2",
+            "devices=cuda:0,cuda:1", "steps=4", "model.layers=dense 10", "run.eval_every=1e6");
+    unsetenv(slow);
+    snprintf(words, sizeof words, "center = %s: exchanges by kernels took ", expected);
+    program_says(p, 0, words);
+    snprintf(words, sizeof words, "\ncenter = %s\n", expected);
+    program_left("runs/a/config.ini", words);
+}
+
+Test(center, is_staged_where_kernels_are_slow_on_memory_of_the_host) {
+    if (device_cuda.count() < 2) cr_skip_test("needs 2 GPUs");
+    check_told("CUDASIM_HOST_KERNEL_US", "staged");
+}
+
+Test(center, stays_where_it_is_where_copies_are_slow) {
+    if (device_cuda.count() < 2) cr_skip_test("needs 2 GPUs");
+    check_told("CUDASIM_HOST_COPY_US", "zero_copy");
+}
+
+#endif
 
 /* ---- mailboxes -------------------------------------------------------------------------------- */
 

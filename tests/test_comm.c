@@ -11,6 +11,7 @@
 #include "devices/reach.h"
 #include "files.h"
 #include "late.h"
+#include "program.h"
 #ifdef HAVE_NCCL
 #include <nccl.h>
 #endif
@@ -343,6 +344,43 @@ Test(comm, without_peer_access_sums_go_through_the_host) {
         "more pair; no NCCL: NCCL on cuda:0: unhandled system error, at its start");
 }
 
+/* ---- what a user is told ---------------------------------------------------------------------- */
+
+static void check_told(const char *more, const char *comm, const char *kind, const char *why) {
+    const char *where = strcmp(kind, "host") ? "devices=cuda:0,cuda:1" : "devices=host";
+    char words[256];
+    struct program p = program("train", "folder=@/runs", "name=a", "strategy=allreduce",
+        "workers=2", "steps=2", "model.layers=dense 10", "run.eval_every=1e6", where, comm, more);
+    snprintf(words, sizeof words, "info   %s\n", why);
+    program_says(p, 0, words);
+    snprintf(words, sizeof words, "\ncomm = %s\n", kind);
+    program_left("runs/a/config.ini", words);
+    snprintf(words, sizeof words, "\"comm\":\t\"%s\"", kind);
+    program_left("runs/a/summary.json", words);
+    snprintf(words, sizeof words, "\"comm_why\":\t\"%s\"", why);
+    program_left("runs/a/summary.json", words);
+}
+
+Test(comm, on_the_host_is_told) {
+    check_told("order=free", "comm=auto", "host", "sums in host memory, where all workers are");
+}
+
+Test(comm, between_gpus_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=free", "comm=auto", "nccl", "sums by NCCL, one rank each on cuda:0..1");
+}
+
+Test(comm, in_rank_order_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=fixed", "comm=nccl", "nccl",
+        "sums by NCCL, one rank each on cuda:0..1, added in rank order");
+}
+
+Test(comm, that_is_asked_for_is_told) {
+    NEEDS_SIMULATION;
+    check_told("order=free", "comm=copy", "copy", "sums over the peer access between cuda:0..1");
+}
+
 /* ---- how it ends otherwise -------------------------------------------------------------------- */
 
 static int meet_first(void *with, int rank) {
@@ -358,39 +396,67 @@ static void *await_sum(void *arg) {
     return NULL;
 }
 
-/* The other rank brings its vector and then does not come to NCCL. */
-Test(comm, an_abort_ends_a_sum_to_which_one_never_comes, .timeout = 30) {
+/* A sum of two ranks: the other brings its vector and then does not come to NCCL. */
+static void half_open(struct comm **c, struct member *m, struct reach *reach, double patience) {
     static const int number[] = {0, 1};
-    static struct reach reach;
-    static struct crowd crowd;
-    struct member *m = &crowd.member[0];
-    struct comm *c;
     struct vec v = {NULL, 1001};
-    NEEDS_SIMULATION;
-    reach_verify(&reach, gpus, number, 2, 10);
-    struct comm_setup setup = {.size = 2, .kind = COMM_NCCL, .reach = &reach};
+    reach_verify(reach, gpus, number, 2, 10);
+    struct comm_setup setup = {.size = 2, .kind = COMM_NCCL, .reach = reach, .patience = patience};
     setup.waits = (struct comm_waits){meet_first, part_alone, NULL};
-    cr_assert(comm_open(&c, &setup) == STATUS_OK, "%s", fail_message());
-    m->crowd = &crowd;
+    cr_assert(comm_open(c, &setup) == STATUS_OK, "%s", fail_message());
     cr_assert(device_open(&m->device, gpus, 0, 1) == STATUS_OK);
     cr_assert(stream_open(&m->q, m->device) == STATUS_OK);
     cr_assert(device_alloc(m->device, (void **)&v.at, v.n * sizeof *v.at) == STATUS_OK);
-    cr_assert(comm_join(c, 0, m->q) == STATUS_OK);
-    comm_sum(c, 1, m->q, v, 1, (struct ranks){0, 2});
-    comm_sum(c, 0, m->q, v, 1, (struct ranks){0, 2});
-    cr_assert(pthread_create(&m->thread, NULL, await_sum, m) == 0);
-    usleep(50000);
-    comm_abort(c);
-    pthread_join(m->thread, NULL);
-    cr_assert(m->end == STATUS_OK, "%s", fail_message());
+    cr_assert(comm_join(*c, 0, m->q) == STATUS_OK);
+    comm_sum(*c, 1, m->q, v, 1, (struct ranks){0, 2});
+    cudasim_nccl_error(patience > 0 ? ncclInProgress : ncclSuccess);
+    comm_sum(*c, 0, m->q, v, 1, (struct ranks){0, 2});
+}
+
+static void half_close(struct comm *c, struct member *m) {
     comm_close(c);
     stream_close(m->q);
     device_close(m->device);
 }
 
+Test(comm, an_abort_ends_a_sum_to_which_one_never_comes, .timeout = 30) {
+    static struct reach reach;
+    struct member m = {.rank = 0};
+    struct comm *c;
+    NEEDS_SIMULATION;
+    half_open(&c, &m, &reach, 0);
+    cr_assert(pthread_create(&m.thread, NULL, await_sum, &m) == 0);
+    usleep(50000);
+    comm_abort(c);
+    pthread_join(m.thread, NULL);
+    cr_assert(m.end == STATUS_OK, "%s", fail_message());
+    cr_assert(comm_check(c) == STATUS_OK, "%s", fail_message());
+    half_close(c, &m);
+}
+
+/* NCCL takes a sum on and says for good that it is at it. */
+Test(comm, a_sum_that_nccl_does_not_begin_fails_after_a_while, .timeout = 30) {
+    static struct reach reach;
+    struct member m = {.rank = 0};
+    struct comm *c;
+    NEEDS_SIMULATION;
+    half_open(&c, &m, &reach, 0.2);
+    cr_assert(stream_sync(m.q) == STATUS_DEVICE);
+    cr_assert(strstr(fail_message(), "NCCL on cuda:0: no answer"), "%s", fail_message());
+    cr_assert(comm_check(c) == STATUS_DEVICE);
+    cr_assert(strstr(fail_message(), "NCCL on cuda:0: no answer"), "%s", fail_message());
+    half_close(c, &m);
+}
+
 static void break_nccl(void *with, const struct worker *w, struct vec answer) {
     (void)with, (void)answer;
     if (w->rank == 1 && w->round == 3) cudasim_nccl_error(ncclSystemError);
+}
+
+/* NCCL fails while none is in a call to it: worker 1 is busy, and worker 0 waits for it. */
+static void break_nccl_and_work(void *with, const struct worker *w, struct vec answer) {
+    break_nccl(with, w, answer);
+    while (w->rank == 1 && w->round == 3 && !team_broken(w->team)) usleep(1000);
 }
 
 static void break_device(void *with, const struct worker *w, struct vec answer) {
@@ -412,6 +478,12 @@ static void check_ends(const struct watch *watch, const char *words) {
 
 Test(comm, an_error_of_nccl_ends_the_run_in_its_words, .timeout = 60) {
     struct watch watch = {.rounded = break_nccl};
+    NEEDS_SIMULATION;
+    check_ends(&watch, "NCCL on cuda:");
+}
+
+Test(comm, an_error_of_nccl_is_seen_while_all_are_busy, .timeout = 60) {
+    struct watch watch = {.rounded = break_nccl_and_work};
     NEEDS_SIMULATION;
     check_ends(&watch, "NCCL on cuda:");
 }

@@ -31,79 +31,67 @@ static struct program train(const char *command, const char *steps, const char *
     return train_by("tf32=1", command, steps, more);
 }
 
-static void check_has(const char *file, const char *words) {
-    char *text = program_load(files_path(file), NULL);
-    cr_assert(text != NULL, "no %s", file);
-    cr_assert(strstr(text, words), "%s has no \"%s\": %s", file, words, text);
-    free(text);
-}
-
-static void check_says(struct program p, int code, const char *words) {
-    cr_assert(p.code == code, "exit %d: %s", p.code, p.err);
-    cr_assert(strstr(p.err, words), "\"%s\" is not in: %s", words, p.err);
-    program_close(&p);
-}
-
 Test(cudnn, is_told_and_kept_in_the_resolved_settings) {
-    check_says(train("train", "steps=2", "seed=1"), 0, "convolutions by cuDNN 9.1.0\n");
-    check_has("runs/a/config.ini", "\ncudnn = 1\n");
-    check_has("runs/a/summary.json", "\"convolution\":\t\"cuDNN 9.1.0\"");
+    program_says(train("train", "steps=2", "seed=1"), 0, "convolutions by cuDNN 9.1.0\n");
+    program_left("runs/a/config.ini", "\ncudnn = 1\n");
+    program_left("runs/a/summary.json", "\"convolution\":\t\"cuDNN 9.1.0\"");
 }
 
 Test(cudnn, tells_how_many_shapes_it_does_not_do) {
-    check_says(train("train", "steps=2", "model.layers=conv 4 2 same, conv 4 3 same, dense 10"), 0,
-        "convolutions by cuDNN 9.1.0, 1 of 2 shapes by columns and products\n");
+    program_says(train("train", "steps=2", "model.layers=conv 4 2 same, conv 4 3 same, dense 10"),
+        0, "convolutions by cuDNN 9.1.0, 1 of 2 shapes by columns and products\n");
 }
 
 Test(cudnn, that_is_missing_is_done_without) {
     setenv("CUDASIM_CUDNN", "0", 1);
-    check_says(train("train", "steps=2", "seed=1"), 0,
+    program_says(train("train", "steps=2", "seed=1"), 0,
         "convolutions by columns and products; no cuDNN: there is no simulated cuDNN");
-    check_has("runs/a/config.ini", "\ncudnn = 0\n");
-    check_has("runs/a/summary.json", "\"convolution\":\t\"columns and products; no cuDNN: ");
+    program_left("runs/a/config.ini", "\ncudnn = 0\n");
+    program_left("runs/a/summary.json", "\"convolution\":\t\"columns and products; no cuDNN: ");
 }
 
 Test(cudnn, that_is_not_wanted_is_not_asked_for) {
-    check_says(train("train", "steps=2", "cudnn=0"), 0, "convolutions by columns and products\n");
-    check_has("runs/a/config.ini", "\ncudnn = 0\n");
+    program_says(train("train", "steps=2", "cudnn=0"), 0, "convolutions by columns and products\n");
+    program_left("runs/a/config.ini", "\ncudnn = 0\n");
 }
 
 Test(cudnn, convolves_in_float32_only_where_the_user_says_so) {
-    check_says(train_by("tf32=0", "train", "steps=2", "seed=1"), 0,
+    program_says(train_by("tf32=0", "train", "steps=2", "seed=1"), 0,
         "convolutions by columns and products\n");
-    check_has("runs/a/config.ini", "\ncudnn = 0\n");
+    program_left("runs/a/config.ini", "\ncudnn = 0\n");
 }
 
 Test(cudnn, is_no_matter_where_nothing_convolves) {
     struct program p = train("train", "steps=2", "model.layers=dense 10");
     cr_assert(p.code == 0 && !strstr(p.err, "convolution"), "%s", p.err);
     program_close(&p);
-    check_has("runs/a/config.ini", "\ncudnn = auto\n");
+    program_left("runs/a/config.ini", "\ncudnn = auto\n");
 }
 
 Test(cudnn, that_is_insisted_on_must_be_there) {
     setenv("CUDASIM_CUDNN", "0", 1);
-    check_says(train("train", "steps=2", "cudnn=1"), 4,
+    program_says(train("train", "steps=2", "cudnn=1"), 4,
         "run.cudnn = 1, and there is none: convolutions by columns and products; no cuDNN: there "
         "is no simulated cuDNN");
     cr_assert(access(files_path("runs"), F_OK) != 0, "a folder was made");
 }
 
 Test(cudnn, must_be_there_for_a_run_in_fixed_order_that_goes_on) {
-    check_says(train("train", "steps=2", "order=fixed"), 0, "convolutions by cuDNN");
+    program_says(train("train", "steps=2", "order=fixed"), 0, "convolutions by cuDNN");
     setenv("CUDASIM_CUDNN", "0", 1);
-    check_says(train("resume", "steps=4", "order=fixed"), 4, "say 0 or auto");
-    check_says(train("resume", "steps=4", "cudnn=0"), 0, "convolutions by columns and products\n");
+    program_says(train("resume", "steps=4", "order=fixed"), 4, "say 0 or auto");
+    program_says(
+        train("resume", "steps=4", "cudnn=0"), 0, "convolutions by columns and products\n");
 }
 
 Test(cudnn, need_not_be_there_for_a_run_in_free_order_that_goes_on) {
-    check_says(train("train", "steps=2", "seed=1"), 0, "convolutions by cuDNN");
+    program_says(train("train", "steps=2", "seed=1"), 0, "convolutions by cuDNN");
     setenv("CUDASIM_CUDNN", "0", 1);
-    check_says(train("resume", "steps=4", "seed=1"), 0,
+    program_says(train("resume", "steps=4", "seed=1"), 0,
         "this run convolved by cuDNN; from here on convolutions by columns and products");
-    check_has("runs/a/config.ini", "\ncudnn = 0\n");
+    program_left("runs/a/config.ini", "\ncudnn = 0\n");
     setenv("CUDASIM_CUDNN", "1", 1);
-    check_says(train("resume", "steps=6", "seed=1"), 0, "convolutions by columns and products\n");
+    program_says(train("resume", "steps=6", "seed=1"), 0, "convolutions by columns and products\n");
 }
 
 /* ---- another answer for a worker than for the plan ---- */

@@ -71,6 +71,12 @@ static void check_file(const char *path, const char *file) {
     safetensors_close(&read);
 }
 
+/* Whoever is killed cannot take its part away. */
+static void check_unless_part(const char *path, const char *file) {
+    const char *end = strrchr(file, '.');
+    if (!end || strcmp(end, ".part") != 0) check_file(path, file);
+}
+
 /* ---- the program ------------------------------------------------------------------------------ */
 
 enum { WORDS = 12 };
@@ -248,4 +254,41 @@ Test(failing, resuming_on_a_disk_that_fails_keeps_what_was_saved) {
     static const struct failure c = {"resume", "output", 1, 3, {"resume", "@/run", "steps=40"}};
     make_base();
     try_all(&c);
+}
+
+/* Each write is half done when the kill comes; then the run goes on from the newest state there is. */
+static int kill_at(const struct failure *c, long at) {
+    begin_anew(c);
+    struct program p = run_failing(c, at, 0);
+    int killed = access(files_path("told"), F_OK) == 0;
+    cr_assert(p.signal == (killed ? SIGKILL : 0), "%s, kill %ld: exit %d, signal %d: %s", c->what,
+        at, p.code, p.signal, p.err);
+    program_close(&p);
+    states = 0;
+    each_file("run", check_unless_part);
+    cr_assert(states > 0 || !c->saved, "%s, kill %ld: no state is left", c->what, at);
+    if (states == 0) return killed;
+    p = program("resume", "@/run", "steps=60");
+    cr_assert(p.code == 0, "%s, kill %ld: cannot go on: %s", c->what, at, p.err);
+    cr_assert(!strstr(p.err, "trying the state before"), "%s, kill %ld: %s", c->what, at, p.err);
+    program_close(&p);
+    return killed;
+}
+
+static void kill_at_each(const struct failure *c) {
+    long at = 1;
+    setenv("FAILING_KILLS", "1", 1);
+    while (kill_at(c, at)) at++;
+    unsetenv("FAILING_KILLS");
+    cr_assert(at > 20, "%s: only %ld kills", c->what, at - 1);
+}
+
+Test(failing, a_kill_within_any_write_leaves_every_file_whole_and_the_run_goes_on) {
+    if (SIMULATED) cr_skip_test("a disk is no matter of devices: make test runs it");
+    static const struct failure train = {"train", "output", 0, 1, {TRAIN, "steps=20", "name=run"}};
+    static const struct failure resume = {
+        "resume", "output", 1, 1, {"resume", "@/run", "steps=40"}};
+    kill_at_each(&train);
+    make_base();
+    kill_at_each(&resume);
 }

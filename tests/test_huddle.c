@@ -864,6 +864,23 @@ Test(huddle, help_and_version_come_by_the_usual_flags_too) {
     }
 }
 
+Test(huddle, the_machine_is_told_to_programs_as_json_and_nothing_else) {
+    struct program p = program("topo", "--json", "workers=3", "topology.threads=1");
+    cr_assert(p.code == 0, "exit %d: %s", p.code, p.err);
+    cJSON *top = cJSON_ParseWithOpts(p.out, NULL, 1);
+    cr_assert(top != NULL, "no JSON: %s", p.out);
+    const cJSON *machine = cJSON_GetObjectItemCaseSensitive(top, "machine");
+    const cJSON *cores = cJSON_GetObjectItemCaseSensitive(machine, "cores");
+    cr_expect(cJSON_GetNumberValue(cores) >= 1, "%s", p.out);
+    const cJSON *workers = cJSON_GetObjectItemCaseSensitive(top, "workers");
+    cr_expect_eq(cJSON_GetArraySize(workers), 3, "%s", p.out);
+    const cJSON *rank = cJSON_GetObjectItem(cJSON_GetArrayItem(workers, 2), "rank");
+    cr_expect(cJSON_GetNumberValue(rank) == 2, "%s", p.out);
+    cr_expect(cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(top, "gpus")), "%s", p.out);
+    cJSON_Delete(top);
+    program_close(&p);
+}
+
 /* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */
 Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
     static const struct {

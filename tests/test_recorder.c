@@ -290,22 +290,31 @@ Test(graphs, a_run_whose_recordings_fail_ends_with_the_same_bits) {
 
 /* ---- how often the host waits ----------------------------------------------------------------- */
 
-/* Of one worker, on average. */
-static double waits_of(const char *words, int workers, int steps) {
+struct costs {
+    double waits;  /* of the host, for one worker, on average */
+    long unpinned; /* copies from or to memory that is not pinned, of all workers */
+};
+
+static struct costs costs_of(const char *words, int workers, int steps) {
     struct seen seen;
-    long before = cudasim_host_waits();
+    long waits = cudasim_host_waits(), unpinned = cudasim_unpinned_count();
     run_words(&seen, NULL, "run.strategy=%s run.workers=%d run.steps=%d run.eval_every=1e9", words,
         workers, steps);
     cr_assert(seen.end == STATUS_OK, "%s", seen.why);
     seen_close(&seen);
-    return (double)(cudasim_host_waits() - before) / workers;
+    return (struct costs){
+        (double)(cudasim_host_waits() - waits) / workers, cudasim_unpinned_count() - unpinned};
 }
 
-/* Between 80 steps and 400 lies what opening, judging and closing have in common. */
+/* Between 80 steps and 400 lies what opening, judging and closing have in common. Steps and exchanges
+ * copy from and to pinned memory only: else no copy would go on beside what is computed. */
 static void check_waits(const char *words, double expected) {
-    double few = waits_of(words, 2, 80), many = waits_of(words, 2, 400);
-    cr_assert(fabs(many - few - expected) <= 2, "%s: %g waits in 320 steps, not %g", words,
-        many - few, expected);
+    struct costs few = costs_of(words, 2, 80), many = costs_of(words, 2, 400);
+    double waits = many.waits - few.waits;
+    cr_assert(
+        fabs(waits - expected) <= 2, "%s: %g waits in 320 steps, not %g", words, waits, expected);
+    cr_assert(many.unpinned == few.unpinned, "%s: %ld copies of unpinned memory became %ld", words,
+        few.unpinned, many.unpinned);
 }
 
 Test(graphs, a_synchronous_round_waits_once_in_run_ahead) {
@@ -315,9 +324,26 @@ Test(graphs, a_synchronous_round_waits_once_in_run_ahead) {
     check_waits("easgd easgd.mode=sync easgd.tau=2", 160 / 8);
 }
 
+Test(graphs, a_synchronous_round_of_several_gpus_waits_as_seldom) {
+    static const char *const comms[] = {"nccl", "copy", "host"};
+    if (device_cuda.count() < 2) cr_skip_test("needs 2 GPUs");
+    for (int i = 0; i < 3; i++) {
+        char words[128];
+        snprintf(words, sizeof words,
+            "allreduce run.devices=cuda:0,cuda:1 run.comm=%s run.order=%s", comms[i],
+            i == 0 ? "free" : "fixed");
+        check_waits(words, 320 / 8);
+    }
+    check_waits("allreduce run.devices=cuda:0,cuda:1 run.comm=nccl run.order=fixed run.ahead=16 "
+                "run.task=classify schedule.rate=0.01",
+        320 / 16);
+}
+
 /* And the look at the loss every 8 rounds. */
 Test(graphs, an_exchange_waits_once) {
     check_waits("easgd easgd.tau=10 run.task=classify schedule.rate=0.01", 32 + 32 / 8);
+    check_waits("easgd easgd.tau=10 run.center=staged", 32 + 32 / 8);
+    check_waits("easgd easgd.tau=10 run.center=zero_copy", 32 + 32 / 8);
     check_waits("downpour downpour.tau=10", 32 + 32 / 8);
 }
 

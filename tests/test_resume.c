@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/options.h"
 #include "base/safetensors.h"
 #include "program.h"
 #include "runs.h"
@@ -128,13 +129,23 @@ static struct strategy_ops keeper = {
 enum { STRATEGIES_MOST = 64, WORDS = 2048 };
 static struct strategy_ops spy[STRATEGIES_MOST];
 static const struct strategy_ops *real[STRATEGIES_MOST];
-static volatile sig_atomic_t stop_now;
+static atomic_int stop_now;
 static long stop_at;                            /* interrupted in this round of rank 0; 0: never */
 static void (*at_evaluation)(const char *name); /* on rank 0, before anything is saved */
 static const char *name_now;
 
+/* As a timer would, once somebody listens. */
+static void ring_alarm(void) {
+    struct sigaction now;
+    sigaction(SIGALRM, NULL, &now);
+    if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) raise(SIGALRM);
+}
+
 static enum status spied_round(struct strategy *s, struct worker *w) {
-    if (w->rank == 0 && w->round + 1 == stop_at) stop_now = 1;
+    if (w->rank == 0 && w->round + 1 == stop_at) {
+        stop_now = 1;
+        ring_alarm();
+    }
     return real[s->ops - spy]->round(s, w);
 }
 
@@ -339,6 +350,10 @@ static const char *const kinds_of_task[] = {
     "quadratic.n=33 quadratic.samples=100 quadratic.sigma=0.3 quadratic.spread=1",
 };
 
+enum { SCHEDULES = 16 };
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
 /* Runs it in one go, and in pieces: until a part of it is done and, `stops` times, until it is
  * interrupted in the middle of anything. */
 static void check_pieces(const char *words, int stops, int choice) {
@@ -365,76 +380,58 @@ static void check_pieces(const char *words, int stops, int choice) {
     forget("pieces");
 }
 
-static void check_all_of(const char *task) {
+/* All base schedules, one alone at a time, and two at once. */
+static int list_schedules(const char *use[SCHEDULES]) {
+    int n = 0;
+    for (; base_schedules[n]; n++) use[n] = base_schedules[n]->name;
+    cr_assert(n < SCHEDULES, "too many schedules");
+    use[n++] = "warmup,step";
+    return n;
+}
+
+/* So many of all combinations that each way, kind, schedule and number of workers is met with each
+ * of the others: the strides divide none of their counts. Each task begins with another. */
+static void check_all_of(int task) {
     static const char *const ways[] = {"run.strategy=allreduce",
         "run.strategy=easgd easgd.tau=3 easgd.mode=sync",
         "run.strategy=easgd easgd.tau=3 easgd.mode=async"};
-    static const char *const kinds[] = {"sgd", "momentum", "nesterov"};
-    static const char *const schedules[] = {"constant", "step", "warmup", "warmup,step"};
     static const int workers[] = {1, 2, 3, 5};
-    char words[WORDS / 2];
-    int stride = SIMULATED ? 11 : 1; /* meets each way, kind, schedule and number of workers */
-    for (int i = 0; i < 3 * 3 * 4 * 4; i += stride) {
+    const char *use[SCHEDULES];
+    char words[WORDS / 2], kind[32];
+    int schedules = list_schedules(use), kinds = 1 + (int)optimizer_options->hi;
+    int by_kind = LENGTH(ways), by_schedule = by_kind * kinds, by_worker = by_schedule * schedules;
+    int stride = SLOW ? 29 : 7;
+    for (int i = 8 * task % stride; i < by_worker * LENGTH(workers); i += stride) {
+        option_word(optimizer_options, i / by_kind % kinds, kind, sizeof kind);
         snprintf(words, sizeof words,
             "%s %s run.order=fixed run.workers=%d optimizer.kind=%s optimizer.decay=0.01 "
-            "schedule.use=%s schedule.rate=0.05 step.at=0.4,0.9 step.factor=0.5 warmup.epochs=0.8",
-            task, ways[i % 3], workers[i / 36], kinds[i / 3 % 3], schedules[i / 9 % 4]);
-        check_pieces(words, (i + i / 3 + i / 9) % 3, i);
+            "schedule.use=%s schedule.rate=0.05 step.at=0.4,0.9 step.factor=0.5 warmup.epochs=0.8 "
+            "cosine.epochs=1 linear.epochs=1.2 linear.to=0.1",
+            kinds_of_task[task], ways[i % LENGTH(ways)], workers[i / by_worker], kind,
+            use[i / by_schedule % schedules]);
+        check_pieces(words, (i + i / by_kind + i / by_schedule) % 3, i);
     }
 }
 
-Test(resume, gives_the_same_bits_when_all_draw_from_the_whole_set) {
-    check_all_of(kinds_of_task[0]);
-}
+Test(resume, gives_the_same_bits_when_all_draw_from_the_whole_set) { check_all_of(0); }
 
-Test(resume, gives_the_same_bits_with_shards) { check_all_of(kinds_of_task[1]); }
+Test(resume, gives_the_same_bits_with_shards) { check_all_of(1); }
 
-Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(kinds_of_task[2]); }
+Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(2); }
 
-Test(resume, gives_the_same_bits_with_noise) { check_all_of(kinds_of_task[3]); }
-
-/* Every strategy in the list, with what some of them need to show all of their state. */
-static const char *strategy_words(const char *name) {
-    static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
-        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
-        {"downpour", "downpour.tau=3 downpour.scale=staleness"},
-        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
-        {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},
-        {"local_sgd", "local_sgd.H=3 local_sgd.post=drop schedule.use=step step.at=0.4"},
-        {"bmuf", "bmuf.H=3 bmuf.momentum=average"}, {"slowmo", "slowmo.H=3"},
-        {"diloco", "diloco.H=4 diloco.fragments=2 diloco.delay=1 diloco.mix=0.5"},
-        {"lookahead", "lookahead.k=3"}};
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        if (!strcmp(more[i][0], name)) return more[i][1];
-    }
-    return "";
-}
-
-/* Some are for one worker only, and say so. */
-static int takes_workers(const char *words) {
-    struct seen seen;
-    enum status end = go(&seen, "tried", 0, words, "run.epochs=0.01");
-    cr_assert(end == STATUS_OK || end == STATUS_BAD_CONFIG, "%s: %s", words, seen.why);
-    seen_close(&seen);
-    forget("tried");
-    return end == STATUS_OK;
-}
+Test(resume, gives_the_same_bits_with_noise) { check_all_of(3); }
 
 Test(resume, gives_the_same_bits_with_every_strategy) {
     char words[WORDS / 2];
     for (int i = 0; strategies[i]; i++) {
-        int most = 0;
-        for (int p = 1; p <= 3; p += 2) {
+        for (int p = 1; p <= runs_workers(strategies[i], 3); p += 2) {
             const char *name = strategies[i]->name;
             snprintf(words, sizeof words,
                 "run.strategy=%s %s %s run.order=fixed run.workers=%d schedule.rate=0.02 "
                 "optimizer.kind=momentum optimizer.decay=0.01 run.eval_every=0.3",
-                name, strategy_words(name), kinds_of_task[3], p);
-            if (!takes_workers(words)) continue;
+                name, runs_strategy_words(name), kinds_of_task[3], p);
             for (int stops = 0; stops < 3; stops++) check_pieces(words, stops, 4 * i + stops);
-            most = p;
         }
-        cr_assert(most > 0, "%s takes no number of workers", strategies[i]->name);
     }
 }
 
@@ -536,7 +533,7 @@ Test(resume, goes_on_counting_how_stale_workers_are) {
         char words[WORDS / 2];
         snprintf(words, sizeof words,
             "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.001", names[i],
-            strategy_words(names[i]), kinds_of_task[3]);
+            runs_strategy_words(names[i]), kinds_of_task[3]);
         cr_assert(go(&seen, "whole", 0, words, FULL) == STATUS_OK, "%s", seen.why);
         seen_close(&seen);
         cr_assert(go(&seen, "pieces", 0, words, PART) == STATUS_OK, "%s", seen.why);
@@ -595,13 +592,13 @@ Test(resume, evaluating_more_often_changes_no_bit_of_any_strategy) {
     for (int i = 0; strategies[i]; i++) {
         const char *name = strategies[i]->name;
         snprintf(words, sizeof words,
-            "run.strategy=%s %s %s run.order=fixed run.workers=3 schedule.rate=0.02", name,
-            strategy_words(name), kinds_of_task[3]);
-        if (!takes_workers(words)) continue;
+            "run.strategy=%s %s %s run.order=fixed run.workers=%d schedule.rate=0.02", name,
+            runs_strategy_words(name), kinds_of_task[3], runs_workers(strategies[i], 3));
         go(&often, "often", 0, words, "run.eval_every=0.1 run.epochs=1.3");
         go(&seldom, "seldom", 0, words, "run.eval_every=1.3 run.epochs=1.3");
         cr_assert(often.end == STATUS_OK && seldom.end == STATUS_OK, "%s", often.why);
         cr_assert(first_other(&often, &seldom) == -1, "%s: not the same bits", name);
+        cr_assert(has_same_tensors("often", "seldom", "checkpoint.safetensors"), "%s", name);
         seen_close(&often);
         seen_close(&seldom);
         forget("often");
@@ -830,6 +827,11 @@ static double last_samples(const char *name) {
     return samples;
 }
 
+/* No state was torn, so none is passed over by whoever goes on. */
+static void check_passes_over_none(const struct program *p) {
+    cr_assert(strstr(p->err, "trying the state before") == NULL, "%s", p->err);
+}
+
 /* Resumes it for a little more than it has. */
 static void check_goes_on(const char *name) {
     char run[300], epochs[64];
@@ -838,6 +840,7 @@ static void check_goes_on(const char *name) {
     snprintf(epochs, sizeof epochs, "epochs=%g", before / 1000 + 0.5);
     struct program p = program("resume", run, epochs);
     cr_assert(p.code == 0, "%s cannot go on: %s", name, p.err);
+    check_passes_over_none(&p);
     cr_assert(last_samples(name) > before, "%s did not go on", name);
     struct rows rows = read_rows(name);
     check_rising(&rows, name);
@@ -1063,20 +1066,32 @@ Test(resume, a_full_disk_leaves_what_was_saved_before) {
 
 enum { KILLS = 20, RANDOM_KILLS_IN = 4 };
 
+/* The state is there, or later ones have pushed it out, and the newest is whole. */
+static void check_newest(const char *name, int least) {
+    struct safetensors read;
+    int number = newest(name);
+    cr_assert(number >= least, "%s: state %d is lost, the newest is %d", name, least, number);
+    if (number < 0) return;
+    enum status end = safetensors_read(&read, state_path(name, number));
+    cr_assert(end == STATUS_OK, "the newest state does not read: %s", fail_message());
+    safetensors_close(&read);
+}
+
 /* Begins or resumes it and kills it: some time after its next state, or at any time at all. */
 static void kill_once(const char *name, int anywhen) {
     char words[2][300];
-    int before = newest(name);
+    int before = newest(name), least = anywhen ? before : before + 1;
     snprintf(words[0], sizeof words[0], "name=%s", name);
     snprintf(words[1], sizeof words[1], "@/%s", name);
     pid_t child = before < 0 ? begin(LONG, words[0], "save_every=0.3") : begin("resume", words[1]);
-    if (!anywhen) await_state(name, before + 1);
+    if (!anywhen) await_state(name, least);
     sleep_ms(rand() % (anywhen ? 80 : 20));
     kill(child, SIGKILL);
     struct program p = finish(child);
     cr_assert(p.signal == SIGKILL, "it ended by itself, exit %d: %s", p.code, p.err);
+    check_passes_over_none(&p);
     program_close(&p);
-    cr_assert(newest(name) >= before, "the state %d is lost", before);
+    check_newest(name, least);
 }
 
 static void check_killed(const char *name) {
@@ -1120,4 +1135,29 @@ Test(resume, the_program_can_check_itself) {
         cr_assert(strstr(p.out, "yes, after 0") == NULL, "it never stopped: %s", p.out);
         program_close(&p);
     }
+}
+
+/* Of the strategy above, stopped in its tenth round. */
+static enum status verify_keeper(void) {
+    char words[] = KEEPER " " FULL;
+    const struct strategy_ops *list[STRATEGIES_MOST];
+    struct settings *set = runs_settings(words);
+    list_spies(list);
+    files_make_folder("verified");
+    stop_at = 10;
+    enum status end = verify_resume(set, list, files_path("verified"));
+    stop_at = 0;
+    settings_close(set);
+    forget("verified");
+    return end;
+}
+
+Test(resume, what_checks_it_finds_what_is_not_restored) {
+    cr_assert(verify_keeper() == STATUS_OK, "%s", fail_message());
+    keeper_memory = SCRATCH;
+    cr_assert(verify_keeper() == STATUS_VERIFY, "a vector that is lost is not found");
+    cr_assert(
+        strstr(fail_message(), "the resumed run is another: parameter"), "%s", fail_message());
+    keeper_memory = STATE;
+    cr_assert(status_exit_code(STATUS_VERIFY) == 5);
 }

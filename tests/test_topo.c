@@ -377,6 +377,56 @@ Test(topo, a_pair_that_corrupts_is_shown_as_vetoed, .timeout = 120) {
     cJSON_Delete(top);
 }
 
+/* The first two behind one bridge, the third on the same host bridge, the fourth far away. */
+static void hang_simulated(void) {
+    static const char *const folders[] = {"tree", "tree/pci0000:00", "tree/pci0000:00/0000:00:01.0",
+        "tree/pci0000:00/0000:00:02.0", "tree/pci0000:80"};
+    for (int i = 0; i < 5; i++) files_make_folder(folders[i]);
+    hang_on_node("0000:01:00.0", "pci0000:00/0000:00:01.0", "0\n");
+    hang_on_node("0000:02:00.0", "pci0000:00/0000:00:01.0", "0\n");
+    hang_on_node("0000:03:00.0", "pci0000:00/0000:00:02.0", "0\n");
+    hang_on_node("0000:04:00.0", "pci0000:80", "1\n");
+    pci_folder = files_folder;
+}
+
+Test(topo, what_stands_in_the_way_of_gpus_is_told, .timeout = 120) {
+    static const char line[] = "quiet intel_iommu=on root=/dev/sda pcie_acs_override=off\n";
+    static struct links l;
+    if (device_cuda.count() != 4) cr_skip_test("needs 4 GPUs");
+    setenv("CUDASIM_PEER", "0", 1);
+    hang_simulated();
+    files_make_folder("groups");
+    files_make_folder("groups/7");
+    files_make_folder("groups/8");
+    files_write("cmdline", line, strlen(line));
+    iommu_folder = files_path("groups");
+    kernel_file = files_path("cmdline");
+    cr_assert(links_find(&l, &device_cuda, 0) == STATUS_OK, "%s", fail_message());
+    char *text = printed(&l);
+    cr_assert(strstr(text, " -    switch no      root no       far no\n"), "%s", text);
+    cr_assert(strstr(text, "an IOMMU is in use, 2 groups: with ACS on, transfers between GPUs go "
+                           "by the host bridge\n"),
+        "%s", text);
+    cr_assert(strstr(text, "the kernel was started with intel_iommu=on pcie_acs_override=off\n"),
+        "%s", text);
+    cJSON *top = cJSON_CreateObject();
+    links_add(top, &l);
+    cr_assert(cJSON_GetObjectItem(top, "iommu_groups")->valueint == 2);
+    cr_assert(!strcmp(cJSON_GetObjectItem(top, "kernel_words")->valuestring, l.kernel_words));
+    cJSON_Delete(top);
+}
+
+Test(topo, where_nothing_stands_in_the_way_nothing_is_told, .timeout = 120) {
+    static struct links l;
+    if (device_cuda.count() < 2) cr_skip_test("needs 2 GPUs");
+    files_make_folder("groups");
+    iommu_folder = files_path("groups");
+    kernel_file = files_path("nowhere");
+    cr_assert(links_find(&l, &device_cuda, 0) == STATUS_OK, "%s", fail_message());
+    char *text = printed(&l);
+    cr_assert(!strstr(text, "IOMMU") && !strstr(text, "the kernel"), "%s", text);
+}
+
 Test(topo, copies_are_measured_in_both_directions, .timeout = 120) {
     if (device_cuda.count() < 1) cr_skip_test("needs a GPU");
     static struct links l;

@@ -4,6 +4,8 @@
 
 #include "base/options.h"
 
+struct strategy_ops;
+
 struct command {
     const char *name, *usage, *help;
     enum status (*run)(int words, char **word);
@@ -28,4 +30,10 @@ const struct option_group *all_groups(void);
 /* Reads the words that are "group.name=value" and refuses unknown ones; a leading word without
  * "=" is a file when `file` allows it. */
 enum status read_settings(struct settings *s, int words, char **word, int file);
+
+/* Trains what the settings say by one of these strategies, in one go and in pieces that are kept in
+ * the folder: STATUS_VERIFY where they do not end with the same bits. */
+enum status verify_resume(
+    struct settings *settings, const struct strategy_ops *const *list, const char *folder);
+
 #endif

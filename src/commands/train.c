@@ -11,7 +11,7 @@
 #include "tasks/task.h"
 
 /* Set by the first SIGINT or SIGTERM; the second ends the process at once. */
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted;
 
 static void on_signal(int number) {
     (void)number;

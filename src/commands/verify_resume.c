@@ -25,7 +25,7 @@ struct ends {
     size_t n[WORKERS_MOST];
 };
 
-static volatile sig_atomic_t interrupted;
+static atomic_int interrupted;
 
 static void on_alarm(int number) {
     (void)number;
@@ -108,14 +108,15 @@ static enum status run_in_pieces(struct run_setup *setup, double seconds, int *s
     return end;
 }
 
-static enum status verify(struct settings *settings, const char *folder) {
+enum status verify_resume(
+    struct settings *settings, const struct strategy_ops *const *list, const char *folder) {
     struct ends whole = {0}, pieces = {0};
     struct run_result result;
     int stops = 0;
     char argument[600], run[600];
     struct run_setup setup = {
         .settings = settings,
-        .strategies = strategies,
+        .strategies = list,
         .schedules = base_schedules,
         .tasks = tasks,
         .devices = devices,
@@ -147,7 +148,7 @@ enum status command_verify_resume(int words, char **word) {
     if (end == STATUS_OK && !mkdtemp(folder)) {
         end = fail(STATUS_IO, "cannot make a folder here: %s", strerror(errno));
     } else if (end == STATUS_OK) {
-        end = verify(settings, folder);
+        end = verify_resume(settings, strategies, folder);
         rmdir(folder);
     }
     settings_close(settings);

@@ -6,7 +6,7 @@
 #ifndef RUN_H
 #define RUN_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "engine/health.h"
 #include "engine/schedule.h"
@@ -49,8 +49,9 @@ struct run_setup {
     /* Goes on with the run whose folder the settings name, from its newest state. */
     int resume;
 
-    /* Optional. Once it is not 0 the run is saved and ends with STATUS_INTERRUPTED. */
-    const volatile sig_atomic_t *interrupt;
+    /* Optional. Once it is not 0 the run is saved and ends with STATUS_INTERRUPTED. Whoever writes it
+     * may be a signal handler, on any thread. */
+    const atomic_int *interrupt;
 };
 
 struct run_result {

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char pci_folder[] = "/sys/bus/pci/devices";
-const char iommu_folder[] = "/sys/kernel/iommu_groups";
-const char kernel_file[] = "/proc/cmdline";
+const char *pci_folder = "/sys/bus/pci/devices";
+const char *iommu_folder = "/sys/kernel/iommu_groups";
+const char *kernel_file = "/proc/cmdline";
 
 enum { CLASS_DISPLAY = 0x03, LANES_MOST = 32 };
 

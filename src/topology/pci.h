@@ -20,8 +20,8 @@ struct gpu {
 
 enum { GPUS_MOST = 64 };
 
-/* Where sysfs shows the devices. */
-extern const char pci_folder[];
+/* Where sysfs shows the devices. Tests look elsewhere, here and below. */
+extern const char *pci_folder;
 
 /* All devices of class 0x03xx below the folder, by address; *n of them, at most GPUS_MOST. A
  * folder that is not there is a machine without PCI: none. */
@@ -41,12 +41,12 @@ enum pci_way pci_between(const char *folder, const char *a, const char *b);
 
 /* IOMMU groups that the folder, sysfs's, shows: none where no IOMMU is in use; -1: not readable. */
 int pci_iommu_groups(const char *folder);
-extern const char iommu_folder[];
+extern const char *iommu_folder;
 
 /* The words of a kernel command line, a file, that have to do with IOMMU and ACS, with a blank
  * between; "" for none and where it cannot be read. */
 void pci_kernel_words(const char *file, char *text, size_t n);
-extern const char kernel_file[];
+extern const char *kernel_file;
 
 /* The system's number of the NUMA node of the device at this address, "0000:3b:00.0"; -1: not known,
  * or no such device. */

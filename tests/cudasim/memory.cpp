@@ -45,6 +45,7 @@ struct Far { // memory of another device, an argument of the launch that this th
     int device;
 };
 static thread_local std::vector<Far> t_far;
+static thread_local bool t_host; // so is memory of the host
 
 // ---- who may touch what (x86 protection keys, where the machine has them) ----
 
@@ -180,6 +181,7 @@ void memory_check_arg(
             launch.name, device, index, alloc_text(*a).c_str());
     if (a && a->device >= 0 && a->device != device)
         t_far.push_back(Far{(char *)(uintptr_t)word, a->device});
+    t_host = t_host || (a && a->device == MEM_PINNED);
 }
 
 // ---- what goes wrong between devices ----
@@ -188,9 +190,23 @@ static void hang(int device, int peer) {
     while (sim_peer_trouble(device, peer) & CUDASIM_PEER_HANGS) usleep(1000);
 }
 
-void memory_far_clear() { t_far.clear(); }
+void memory_far_clear() {
+    t_far.clear();
+    t_host = false;
+}
+
+// After a rest of so many microseconds as the setting says: a bus that is slow.
+static Work slowed(const char *setting, Work run) {
+    long us = sim_env(setting, 0);
+    if (us <= 0) return run;
+    return [us, run = std::move(run)] {
+        usleep((useconds_t)us);
+        run();
+    };
+}
 
 Work memory_far_trouble(int device, Work run) {
+    if (t_host) run = slowed("CUDASIM_HOST_KERNEL_US", std::move(run));
     if (t_far.empty()) return run;
     return [device, far = t_far, run = std::move(run)] {
         auto flip = [&](int trouble) {
@@ -456,8 +472,10 @@ static cudaError_t copy_push(const char *call, void *dst, const void *src, size_
     int near = stream->device, peer = to >= 0 && to != near ? to : from;
     if (to >= 0 && from >= 0 && peer != near)
         stream_push(stream, call, [=] { copy_far(near, peer, dst, src, n); });
-    else
+    else if (to >= 0 && from >= 0)
         stream_push(stream, call, [=] { copy_work(dst, src, n); });
+    else
+        stream_push(stream, call, slowed("CUDASIM_HOST_COPY_US", [=] { copy_work(dst, src, n); }));
     if (!stream->capture && (to == MEM_HOST || (to < 0 && from < 0))) stream_wait_all(stream);
     return cudaSuccess;
 }

@@ -162,12 +162,13 @@ static void meeting_finish(std::vector<Coll> &calls) {
             for (char *out : outs) memmove(out + r * bytes, calls[r].send, bytes);
 }
 
-// Nothing is moved once a rank that had arrived has aborted: its buffers may be gone.
+// Nothing is moved once a rank that had arrived has aborted: its buffers may be gone. A rank whose
+// device has failed never comes.
 static void coll_run(ncclComm *comm, const Coll &coll) {
     Clique *clique = comm->clique;
     memory_access(0, true);
     std::unique_lock<std::mutex> lock(clique->mutex);
-    if (comm->aborted) return;
+    if (comm->aborted || sim_faulted(comm->device)) return;
     uint64_t seq = comm->seq++;
     Meeting &m = clique->meetings[seq];
     m.calls.resize(clique->nranks);
