@@ -842,6 +842,175 @@ Test(huddle, tables_of_stability_keep_their_columns_apart_and_go_into_files) {
     free(csv);
 }
 
+/* ---- the figure of stability ------------------------------------------------------------------ */
+
+enum { POINTS = 100 };
+
+static int times_in(const char *text, const char *what) {
+    int n = 0;
+    for (; (text = strstr(text, what)); text++) n++;
+    return n;
+}
+
+struct grid {
+    double eta, rho; /* the largest */
+    double radius[POINTS][POINTS];
+    int over; /* points of more than 1 */
+};
+
+/* A head, then rho after rho with every eta. */
+static void load_grid(struct grid *g, const char *name) {
+    char *csv = program_load(files_path(name), NULL), *rest = csv;
+    cr_assert(csv && strcmp(next_line(&rest), "eta,rho,radius") == 0);
+    g->over = 0;
+    for (int k = 0; k < POINTS * POINTS; k++) {
+        double eta, rho, *radius = &g->radius[k / POINTS][k % POINTS];
+        char *line = next_line(&rest);
+        cr_assert(line && sscanf(line, "%lf,%lf,%lf", &eta, &rho, radius) == 3, "line %d", k);
+        double at_eta = g->eta * (k % POINTS + 1) / POINTS;
+        double at_rho = g->rho * (k / POINTS + 1) / POINTS;
+        cr_assert(fabs(eta - at_eta) <= 1e-6 * at_eta && fabs(rho - at_rho) <= 1e-6 * at_rho);
+        g->over += *radius > 1;
+    }
+    cr_assert(!next_line(&rest), "more lines than points");
+    free(csv);
+}
+
+static int is_over(const struct grid *g, int i, int j) { return g->radius[j][i] > 1; }
+
+/* The white behind all, a square for each point, red where it is over 1 and blue else, but white near
+ * 1, and the 40 of the legend. */
+static void check_squares(const struct grid *g, const char *svg) {
+    int squares = times_in(svg, "<rect "), reds = 0;
+    cr_assert(squares == 1 + POINTS * POINTS + 40, "%d squares", squares);
+    const char *at = strstr(svg, "<rect x=");
+    for (int k = 0; k < POINTS * POINTS; k++, at = strstr(at + 1, "<rect x=")) {
+        double x, y;
+        int red, blue, i = k % POINTS, j = k / POINTS;
+        cr_assert(
+            sscanf(at, "<rect x=\"%lf\" y=\"%lf\" width=\"5.30\" height=\"5.30\" fill=\"rgb(%d,%*d,%d",
+                &x, &y, &red, &blue) == 4,
+            "%.90s", at);
+        cr_assert(x == 70 + 5 * i && y == 545 - 5 * j, "point %d %d is at %g %g", i, j, x, y);
+        cr_assert(is_over(g, i, j) ? red >= blue : red <= blue, "%g: %.90s", g->radius[j][i], at);
+        reds += red > blue;
+    }
+    cr_assert(reds > 0.9 * g->over || g->over == 0, "%d red squares for %d points", reds, g->over);
+}
+
+/* Every edge is between a point that is over 1 and one that is not, and there are as many as there
+ * are such neighbors. */
+static void check_outline(const struct grid *g, const char *svg) {
+    int neighbors = 0, edges = 0, used = 0;
+    for (int j = 0; j < POINTS; j++) {
+        for (int i = 0; i < POINTS; i++) {
+            neighbors += i + 1 < POINTS && is_over(g, i, j) != is_over(g, i + 1, j);
+            neighbors += j + 1 < POINTS && is_over(g, i, j) != is_over(g, i, j + 1);
+        }
+    }
+    const char *path = strstr(svg, "<path ");
+    cr_assert(path && (path = strstr(path, " d=\"")), "no outline");
+    path += 4;
+    double x, y;
+    char way;
+    for (; sscanf(path, "M%lf %lf%c5.00%n", &x, &y, &way, &used) == 3; path += used, edges++) {
+        int i = (int)lround((x - 70) / 5), j = (int)lround((545 - y) / 5);
+        int near_i = i - (way == 'v'), near_j = j + (way == 'h');
+        cr_assert((way == 'v' || way == 'h') && i >= 0 && near_i >= 0 && i < POINTS && j >= 0 &&
+                      near_j < POINTS,
+            "%.30s", path);
+        cr_assert(is_over(g, i, j) != is_over(g, near_i, near_j), "at %g %g", x, y);
+    }
+    cr_assert(*path == '"', "%.30s", path);
+    cr_assert(edges == neighbors, "%d edges, not %d", edges, neighbors);
+    cr_assert((edges > 0) == (g->over > 0), "%d edges, %d points over 1", edges, g->over);
+}
+
+/* Draws it into the grid; out: what was printed, for the caller to free. */
+static char *draw_figure(struct grid *g, const char *method, const char *p, const char *order) {
+    char eta[32], rho[32];
+    snprintf(eta, sizeof eta, "eta=%g", g->eta);
+    snprintf(rho, sizeof rho, "rho=%g", g->rho);
+    struct program run =
+        program("stability", method, p, order, eta, rho, "csv=@/grid.csv", "svg=@/grid.svg");
+    if (run.code == 1 && strstr(run.err, "LAPACK")) cr_skip_test("%s", run.err);
+    cr_assert(run.code == 0, "%s", run.err);
+    free(run.err);
+    load_grid(g, "grid.csv");
+    char *svg = program_load(files_path("grid.svg"), NULL);
+    cr_assert(svg != NULL, "no picture");
+    check_squares(g, svg);
+    check_outline(g, svg);
+    free(svg);
+    return run.out;
+}
+
+/* The grid of the paper's figure 1, with values that were computed independently. */
+Test(huddle, the_figure_of_stability_is_the_papers) {
+    static const struct {
+        const char *method, *p, *title;
+        double largest, eta, rho, share, at_1e3_2_5;
+    } all[] = {
+        {"method=admm", "p=3", "ADMM, p = 3", 1.001378, 2e-4, 10, 14.8, 1.000973885},
+        {"method=admm", "p=8", "ADMM, p = 8", 1.002858, 5e-4, 10, 35.0, 1.002257866},
+        {"method=easgd", "p=3", "EASGD, p = 3", 0.999974, 1e-4, 0.1, 0, 0.999269748},
+        {"method=easgd", "p=8", "EASGD, p = 8", 0.999937, 1e-4, 0.1, 0, 0.999115698},
+    };
+    static struct grid g;
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        double largest, eta, rho, share;
+        int points;
+        g = (struct grid){.eta = 1e-2, .rho = 10};
+        char *out = draw_figure(&g, all[k].method, all[k].p, "order=before");
+        char *svg = program_load(files_path("grid.svg"), NULL), *last = strstr(out, "\nlargest ");
+        cr_assert(strstr(out, all[k].title) && strstr(svg, all[k].title), "%s", out);
+        cr_assert(strstr(svg, ">0.01<") && strstr(svg, ">10<") && strstr(svg, "</svg>\n"));
+        cr_assert(last && sscanf(last,
+                              " largest %lf at eta %lf, rho %lf; over 1 at %lf %% of %d points\n",
+                              &largest, &eta, &rho, &share, &points) == 5,
+            "%s", out);
+        cr_assert(fabs(largest - all[k].largest) <= 1e-6 && eta == all[k].eta &&
+                      rho == all[k].rho && share == all[k].share && points == POINTS * POINTS,
+            "%s", last);
+        cr_assert(fabs(100.0 * g.over / points - share) <= 0.05 + 1e-9, "%d points", g.over);
+        cr_assert(fabs(g.radius[24][9] - all[k].at_1e3_2_5) <= 1e-9, "%.10g", g.radius[24][9]);
+        free(svg);
+        free(out);
+    }
+}
+
+/* alpha = eta rho. Before: alpha <= (4 - 2 eta) / (4 - eta), for any p. After, for one worker: up to
+ * (4 - 2 eta) / (4 - 3 eta) and, for eta > 1, eta / (2 (eta - 1)). One worker goes no further. */
+static double alpha_bound(double eta, int after) {
+    if (!after) return (4 - 2 * eta) / (4 - eta);
+    return eta <= 1 ? (4 - 2 * eta) / (4 - 3 * eta) : eta / (2 * (eta - 1));
+}
+
+Test(huddle, the_figure_of_easgd_is_stable_where_the_theory_says_so) {
+    static const struct {
+        const char *p, *order;
+        int after, sharp;
+    } all[] = {{"p=1", "order=before", 0, 1}, {"p=3", "order=before", 0, 0},
+        {"p=8", "order=before", 0, 0}, {"p=1", "order=after", 1, 1}};
+    static struct grid g;
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        g = (struct grid){.eta = 1.995, .rho = 2};
+        free(draw_figure(&g, "method=easgd", all[k].p, all[k].order));
+        for (int n = 0; n < POINTS * POINTS; n++) {
+            int i = n % POINTS, j = n / POINTS;
+            double eta = g.eta * (i + 1) / POINTS, alpha = eta * g.rho * (j + 1) / POINTS;
+            double bound = alpha_bound(eta, all[k].after);
+            cr_assert(alpha > bound - 1e-6 || !is_over(&g, i, j), "%s eta %g alpha %g: %.12g",
+                all[k].p, eta, alpha, g.radius[j][i]);
+            cr_assert(!all[k].sharp || alpha < bound + 1e-6 || is_over(&g, i, j),
+                "%s eta %g alpha %g: %.12g", all[k].order, eta, alpha, g.radius[j][i]);
+        }
+        cr_assert(g.over > 1000 && g.over < 9000, "%d points", g.over);
+    }
+}
+
+/* ---- help --------------------------------------------------------------------------------------- */
+
 Test(huddle, help_and_version_come_by_the_usual_flags_too) {
     static const struct {
         const char *word[2], *says;
@@ -1012,12 +1181,6 @@ Test(huddle, two_workers_learn_mnist) {
 }
 
 /* ---- devices ---------------------------------------------------------------------------------- */
-
-static int times_in(const char *text, const char *what) {
-    int n = 0;
-    for (; (text = strstr(text, what)); text++) n++;
-    return n;
-}
 
 /* Of a simulated CUDA there are none where it is told so; the real one has none without a driver. */
 Test(huddle, without_a_gpu_a_build_for_cuda_computes_on_the_host_and_says_so_once) {
