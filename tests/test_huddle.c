@@ -721,7 +721,7 @@ Test(huddle, a_rate_that_is_too_long_is_warned_of_once) {
         const char *row[4], *want;
     } all[] = {
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13"},
-            "downpour: the rate is 0.13, above about 2 / (workers tau h) = 0.125"},
+            "the rate is 0.13, above about 2 / (workers tau h) = 0.125: that may be unstable"},
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.12"}, NULL},
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13", "curvature=0"}, NULL},
         {{"strategy=downpour", "schedule.rate=0.26", "quadratic.h_max=2", "optimizer.decay=0.5"},
@@ -730,7 +730,11 @@ Test(huddle, a_rate_that_is_too_long_is_warned_of_once) {
              "optimizer.momentum=0.01"},
             NULL},
         {{"strategy=easgd", "easgd.tau=1", "easgd.beta=4.2", "schedule.rate=0.5"},
-            "easgd: alpha is 1.05, above (4 - 2 eta h) / (4 - eta h) = 0.857143"},
+            "alpha is 1.05, above (4 - 2 eta h) / (4 - eta h) = 0.857143: that may be unstable"},
+        {{"strategy=easgd", "easgd.tau=2", "easgd.beta=5.2", "schedule.rate=0.5"},
+            "easgd: alpha is 1.3, above what one worker bears with this when and tau = 1.11111"},
+        {{"easgd.mode=sync", "easgd.tau=1", "easgd.beta=2", "schedule.rate=0.5"},
+            "above what mode, when and tau bear = 0.375: that is unstable"},
         {{"strategy=downpour", "schedule.use=warmup", "schedule.rate=0.8", "warmup.epochs=1"},
             "above about 2 / (workers tau h) = 0.5:"},
     };

@@ -73,6 +73,7 @@ static struct forecast downpour_forecast(const struct strategy *base, double eta
         .value = eta,
         .bound = 2 / (p * s->tau * h),
         .formula = "about 2 / (workers tau h)",
+        .rough = s->tau > 1,
     };
 }
 
