@@ -415,7 +415,8 @@ Test(health, one_workers_bound_holds_for_more_where_k_is_not_below_0) {
     static const int sizes[] = {1, 2, 3, 8, 16};
     int unstable = 0;
     for (int i = 0; i < 5 * 4 * 19; i++) {
-        struct stability s = {.method = STABILITY_EASGD_TAU, .p = sizes[i % 5], .tau = i / 5 % 4 + 1};
+        struct stability s = {
+            .method = STABILITY_EASGD_TAU, .p = sizes[i % 5], .tau = i / 5 % 4 + 1};
         s.eta = 0.1 * (i / 20 + 1) + 0.003;
         double radius;
         char words[64];

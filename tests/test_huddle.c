@@ -892,8 +892,9 @@ static void check_squares(const struct grid *g, const char *svg) {
         double x, y;
         int red, blue, i = k % POINTS, j = k / POINTS;
         cr_assert(
-            sscanf(at, "<rect x=\"%lf\" y=\"%lf\" width=\"5.30\" height=\"5.30\" fill=\"rgb(%d,%*d,%d",
-                &x, &y, &red, &blue) == 4,
+            sscanf(at,
+                "<rect x=\"%lf\" y=\"%lf\" width=\"5.30\" height=\"5.30\" fill=\"rgb(%d,%*d,%d", &x,
+                &y, &red, &blue) == 4,
             "%.90s", at);
         cr_assert(x == 70 + 5 * i && y == 545 - 5 * j, "point %d %d is at %g %g", i, j, x, y);
         cr_assert(is_over(g, i, j) ? red >= blue : red <= blue, "%g: %.90s", g->radius[j][i], at);
@@ -1043,7 +1044,8 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
         const char *strategy, *says[4];
     } all[] = {
         {"allreduce", {"p times that of", "warmup.epochs", "momentum"}},
-        {"easgd", {"that of a single worker", "many times tau", "The log warns"}},
+        {"easgd", {"that of a single worker", "many times tau", "The log warns",
+                      "one worker and the center only"}},
         {"easgd_tree",
             {"that of a single worker", "many times tau_root", "one NUMA node there is one"}},
         {"downpour", {"workers x tau", "may be larger"}},
@@ -1055,15 +1057,17 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
         {"asgd", {"schedule.rate"}},
         {"mvasgd", {"schedule.rate", "1 / alpha", "larger alpha"}},
         {"admm", {"rho of about 1", "huddle stability"}},
-        {"gossip", {"single worker"}},
+        {"gossip", {"single worker", "paper's is peers=uniform"}},
         {"sgp", {"up to workers times as much"}},
-        {"adpsgd", {"up to workers times as much", "counted from 0"}},
+        {"adpsgd", {"up to workers times as much", "counted from 0", "the ring is open"}},
         {"dpsgd", {"up to workers times as much"}},
         {"local_sgd", {"as for allreduce", "i / P of H", "qsr / sqrt(H)", "drawn by all workers"}},
-        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)"}},
-        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)"}},
-        {"diloco", {"about 0.001", "many thousand steps"}},
-        {"lookahead", {"that of sgd"}},
+        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)", "as by CNTK",
+                     "momentum=average as much again"}},
+        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)", "momentum=average as much again"}},
+        {"diloco",
+            {"about 0.001", "many thousand steps", "AdamW", "momentum=average as much again"}},
+        {"lookahead", {"that of sgd", "momentum=average as much again"}},
     };
     int strategies_known = 0;
     struct program list = program("help", "strategies");
