@@ -1038,7 +1038,16 @@ Test(huddle, help_and_version_come_by_the_usual_flags_too) {
     }
 }
 
-/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */
+static size_t count_strategies(void) {
+    size_t n = 1;
+    struct program list = program("help", "strategies");
+    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) n++;
+    program_close(&list);
+    return n;
+}
+
+/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it;
+ * and, below, what one then chooses. */
 Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
     static const struct {
         const char *strategy, *says[4];
@@ -1069,11 +1078,7 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
             {"about 0.001", "many thousand steps", "AdamW", "momentum=average as much again"}},
         {"lookahead", {"that of sgd", "momentum=average as much again"}},
     };
-    int strategies_known = 0;
-    struct program list = program("help", "strategies");
-    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) strategies_known++;
-    program_close(&list);
-    cr_assert(strategies_known + 1 == sizeof all / sizeof *all, "%d", strategies_known);
+    cr_assert(count_strategies() == sizeof all / sizeof *all);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct program p = program("help", all[i].strategy);
         for (char *at = p.out; (at = strchr(at, '\n'));) *at = ' ';
@@ -1081,6 +1086,57 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
             cr_expect(strstr(p.out, all[i].says[k]), "help %s lacks \"%s\":\n%s", all[i].strategy,
                 all[i].says[k], p.out);
         }
+        program_close(&p);
+    }
+}
+
+/* Where the rate of a single worker is 0.1, that of the others is what their help makes of it for four.
+ * 15 epochs are 176 steps of each of four workers; diloco's periods are longer. */
+#define AS_ALLREDUCE "schedule.rate=0.4", "schedule.use=warmup", "warmup.epochs=5"
+
+Test(huddle, every_strategy_learns_the_digits_as_its_help_advises) {
+    if (SIMULATED) cr_skip_test("these are the host's runs");
+    static const struct {
+        const char *strategy;
+        int epochs;
+        const char *words[3];
+    } all[] = {
+        {"allreduce", 15, {AS_ALLREDUCE}},
+        {"easgd", 15, {"schedule.rate=0.1"}},
+        {"easgd_tree", 15, {"schedule.rate=0.1", "easgd_tree.groups=2", "easgd_tree.tau_root=20"}},
+        {"downpour", 15, {"schedule.rate=0.025"}},
+        {"adownpour", 15, {"schedule.rate=0.025"}},
+        {"mvadownpour", 15, {"schedule.rate=0.025", "mvadownpour.alpha=0.01"}},
+        {"mdownpour", 15, {"schedule.rate=0.0025"}},
+        {"sgd", 15, {"schedule.rate=0.1", "workers=1"}},
+        {"msgd", 15, {"schedule.rate=0.01", "workers=1"}},
+        {"asgd", 15, {"schedule.rate=0.1", "workers=1"}},
+        {"mvasgd", 15, {"schedule.rate=0.1", "workers=1", "mvasgd.alpha=0.01"}},
+        {"admm", 15, {"schedule.rate=0.1"}},
+        {"gossip", 15, {"schedule.rate=0.1"}},
+        {"sgp", 15, {"schedule.rate=0.2"}},
+        {"adpsgd", 15, {"schedule.rate=0.2"}},
+        {"dpsgd", 15, {"schedule.rate=0.2"}},
+        {"local_sgd", 15, {AS_ALLREDUCE}},
+        {"bmuf", 15, {AS_ALLREDUCE}},
+        {"slowmo", 15, {AS_ALLREDUCE}},
+        {"diloco", 40, {"schedule.rate=0.001", "optimizer.kind=adam", "diloco.H=100"}},
+        {"lookahead", 15, {"schedule.rate=0.1", "workers=1"}},
+    };
+    cr_assert(count_strategies() == sizeof all / sizeof *all);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char strategy[64], name[64], epochs[32], run[80];
+        snprintf(strategy, sizeof strategy, "strategy=%s", all[i].strategy);
+        snprintf(name, sizeof name, "name=%s", all[i].strategy);
+        snprintf(epochs, sizeof epochs, "epochs=%d", all[i].epochs);
+        snprintf(run, sizeof run, "runs/%s", all[i].strategy);
+        struct program p = program("train", "folder=@/runs", "devices=host", "order=fixed",
+            "eval_every=100", "model.layers=dense 32, relu, dense 10", strategy, name, epochs,
+            all[i].words[0], all[i].words[1], all[i].words[2]);
+        cr_assert(p.code == 0, "%s: exit %d: %s", strategy, p.code, p.err);
+        cr_expect(!strstr(p.err, "warn "), "%s", p.err);
+        double accuracy = summary_number(run, "accuracy");
+        cr_expect(accuracy > 0.85 && accuracy <= 1, "%s: accuracy %g", strategy, accuracy);
         program_close(&p);
     }
 }
