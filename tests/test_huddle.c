@@ -515,17 +515,26 @@ Test(huddle, elastic_averaging_of_all_kinds_is_bound_by_the_seed) {
     cr_assert(!same_weights("runs/a", "runs/c"), "the mode changes nothing");
 }
 
-Test(huddle, the_log_says_what_springs_come_of_the_settings) {
+Test(huddle, the_log_says_what_springs_and_graphs_come_of_the_settings) {
     static const struct {
-        const char *strategy, *setting, *says;
+        const char *strategy, *setting, *workers, *says;
     } rows[] = {
-        {"strategy=easgd", "easgd.beta=0.9", "easgd: alpha 0.3, that is beta 0.9 over 3 workers"},
-        {"strategy=easgd_tree", "easgd_tree.groups=2",
+        {"strategy=easgd", "easgd.beta=0.9", "workers=3",
+            "easgd: alpha 0.3, that is beta 0.9 over 3 workers"},
+        {"strategy=easgd_tree", "easgd_tree.groups=2", "workers=3",
             "2 groups: 2 workers at alpha 0.3, 1 worker at alpha 0.45, the "
-            "root at alpha 0.3"}};
-    for (int i = 0; i < 2; i++) {
-        struct program p = program(
-            "train", rows[i].strategy, "task=quadratic", rows[i].setting, "workers=3", "steps=10");
+            "root at alpha 0.3"},
+        {"strategy=dpsgd", "dpsgd.peers=ring", "workers=8", /* 1 - (1 + sqrt(2)) / 3 */
+            "dpsgd: 2 neighbors, spectral gap 0.195262\n"},
+        {"strategy=dpsgd", "dpsgd.peers=exponential", "workers=8",
+            "dpsgd: 3 neighbors, spectral gap 0.5\n"},
+        {"strategy=dpsgd", "dpsgd.peers=complete", "workers=5",
+            "dpsgd: 4 neighbors, spectral gap 1\n"},
+        {"strategy=dpsgd", "dpsgd.peers=ring", "workers=2", "dpsgd: 1 neighbor, spectral gap 1\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct program p = program("train", "folder=@/runs", rows[i].strategy, "task=quadratic",
+            rows[i].setting, rows[i].workers, "steps=10");
         cr_assert(p.code == 0 && strstr(p.err, rows[i].says), "exit %d: %s", p.code, p.err);
         program_close(&p);
     }
