@@ -36,6 +36,7 @@ struct watch {
     void *with;
 
     const struct task_ops *const *tasks; /* instead of the real ones; NULL: those */
+    const struct strategy_ops *strategy; /* beside the real ones; NULL: none */
 };
 
 /* What a run leaves. */
@@ -141,6 +142,8 @@ static inline void runs_list(const struct strategy_ops **list) {
     for (; strategies[n]; n++) runs_real[n] = strategies[n];
     runs_real[n++] = &runs_alone;
     runs_real[n++] = &runs_descending;
+    const struct watch *watch = runs_seen->watch;
+    if (watch && watch->strategy) runs_real[n++] = watch->strategy;
     for (int i = 0; i < n; i++) {
         runs_spy[i] = *runs_real[i];
         runs_spy[i].round = runs_round;

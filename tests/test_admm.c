@@ -3,6 +3,7 @@
 #include "runs.h"
 
 #include "check.h"
+#include "maps.h"
 
 TestSuite(admm, .timeout = 120);
 
@@ -103,6 +104,68 @@ Test(admm, eight_workers_diverge_where_easgd_comes_to_rest) {
     double c = fabs((double)seen.answer[0][0]);
     cr_assert(c <= 1, "%g", c);
     seen_close(&seen);
+}
+
+/* ---- the spectral radius of a sweep --------------------------------------------------------- */
+
+/* The state: all x and, of easgd, c; of admm all lambda, with which a worker's own state begins, while
+ * c is the mean of x - lambda. Rank 0's turn comes first, so it may set the center. */
+static void begin_admm(void *with, const struct worker *w) {
+    const struct map *m = with;
+    double c[MAP_MOST];
+    if (w->round > 0) return;
+    map_begin_unit(w, w->x, w->rank);
+    map_begin_unit(w, *(struct vec *)w->mine, w->size + w->rank);
+    for (int k = 0; k < m->n; k++) c[k] = (k < w->size ? 1.0 : -1.0) / w->size;
+    if (w->rank == 0) map_begin(w, shared_vec(team_shared(w->team)), c);
+}
+
+static void begin_easgd(void *with, const struct worker *w) {
+    (void)with;
+    if (w->round > 0) return;
+    map_begin_unit(w, w->x, w->rank);
+    if (w->rank == 0) map_begin_unit(w, shared_vec(team_shared(w->team)), w->size);
+}
+
+static void end_lambda(void *with, const struct worker *w, struct vec answer) {
+    float lambda[MAP_MOST];
+    (void)answer;
+    runs_fetch(w->q, lambda, *(struct vec *)w->mine);
+    map_end(with, w->size + w->rank, lambda);
+}
+
+/* At eta = 0.001 and rho = 2.5. */
+static double radius_of_run(int p, int is_admm) {
+    static struct map m;
+    struct seen seen;
+    struct watch watch = {.begins = begin_easgd, .with = &m};
+    if (is_admm) watch.begins = begin_admm, watch.rounded = end_lambda;
+    m = (struct map){.n = is_admm ? 2 * p : p + 1};
+    run_words(&seen, &watch,
+        MAP_WORDS "run.strategy=%s admm.rho=2.5 easgd.tau=1 easgd.beta=%.9g run.workers=%d "
+                  "quadratic.n=%d schedule.rate=0.001",
+        is_admm ? "admm" : "easgd", 0.0025 * p, p, m.n);
+    cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+    for (int r = 0; r < p; r++) {
+        cr_assert_eq(seen.steps[r], 1);
+        map_end(&m, r, seen.x[r]);
+    }
+    if (!is_admm) map_end(&m, p, seen.answer[0]);
+    seen_close(&seen);
+    return map_radius(&m);
+}
+
+/* The entries are floats of about 1: off by up to 2^-24 each. */
+Test(admm, a_sweep_has_the_papers_spectral_radius_beside_easgds) {
+    static const struct {
+        int p;
+        double admm, easgd;
+    } known[] = {{3, 1.000973885, 0.999269748}, {8, 1.002257866, 0.999115698}};
+    for (int i = 0; i < 2; i++) {
+        double admm = radius_of_run(known[i].p, 1), easgd = radius_of_run(known[i].p, 0);
+        cr_expect(fabs(admm - known[i].admm) <= 2e-7, "%d: %.10g", known[i].p, admm);
+        cr_expect(fabs(easgd - known[i].easgd) <= 2e-7, "%d: %.10g", known[i].p, easgd);
+    }
 }
 
 Test(admm, moves_three_vectors_a_step) {

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "engine/seat.h"
+#include "maps.h"
 
 TestSuite(easgd, .timeout = 120);
 
@@ -317,6 +318,83 @@ Test(easgd, the_synchronous_map_has_its_eigenvalues) {
     cr_assert(fabs(above / below - 0.675) <= 1e-6, "%.9g", above / below);
     seen_close(&seen);
     trail_close(&t);
+}
+
+/* All x, and c, which all have and with which a worker's own state begins. */
+static void begin_map(void *with, const struct worker *w) {
+    (void)with;
+    if (w->round > 0) return;
+    map_begin_unit(w, w->x, w->rank);
+    map_begin_unit(w, *(struct vec *)w->mine, w->size);
+}
+
+/* P of P = A P A' + Q by going through it, where Q is what a step's gradient noise, of variance 1,
+ * adds to each x; the variance of c, which is the state's last. A is forgotten in a few hundred. */
+static double variance_of_center(const struct map *a, double rate) {
+    static double P[MAP_MOST][MAP_MOST], AP[MAP_MOST][MAP_MOST];
+    int n = a->n;
+    memset(P, 0, sizeof P);
+    for (int t = 0; t < 1000; t++) {
+        for (int i = 0; i < n * n; i++) {
+            double *sum = &AP[i / n][i % n];
+            *sum = 0;
+            for (int k = 0; k < n; k++) *sum += a->at[i / n][k] * P[k][i % n];
+        }
+        for (int i = 0; i < n * n; i++) {
+            double *sum = &P[i / n][i % n];
+            *sum = i / n == i % n && i / n < n - 1 ? rate * rate : 0;
+            for (int k = 0; k < n; k++) *sum += AP[i / n][k] * a->at[i % n][k];
+        }
+    }
+    return P[n - 1][n - 1];
+}
+
+/* With gamma and phi, the eigenvalues of (mean, center)'s map. */
+static double variance_in_theory(int p, double eta, double beta) {
+    double alpha = beta / p, a = eta + (p + 1) * alpha, c2 = eta * p * alpha;
+    double root = sqrt(a * a - 4 * c2), gamma = 1 - (a - root) / 2, phi = 1 - (a + root) / 2;
+    double share = gamma * gamma / (1 - gamma * gamma) + phi * phi / (1 - phi * phi) -
+                   2 * gamma * phi / (1 - gamma * phi);
+    return pow(p * alpha * eta / (gamma - phi), 2) * share / p;
+}
+
+static void map_of_sync(struct map *m, int p) {
+    struct seen seen;
+    struct watch watch = {.begins = begin_map, .with = m};
+    *m = (struct map){.n = p + 1};
+    run_words(&seen, &watch,
+        MAP_WORDS "run.strategy=easgd easgd.mode=sync easgd.tau=1 easgd.beta=0.9 run.workers=%d "
+                  "quadratic.n=%d schedule.rate=0.1",
+        p, p + 1);
+    cr_assert(seen.end == STATUS_OK, "%s", seen.why);
+    for (int r = 0; r < p; r++) map_end(m, r, seen.x[r]);
+    map_end(m, p, seen.answer[0]);
+    seen_close(&seen);
+}
+
+/* By Lyapunov's equation: of the exact map to 1e-10; of the run's, whose entries are floats and are
+ * magnified by 1 / (1 - 0.9215^2) = 7 at most, to a millionth. */
+Test(easgd, the_centers_variance_follows_from_the_synchronous_map) {
+    static const struct {
+        int p;
+        double variance, tolerance;
+    } known[] = {{4, 0.0104558397, 1e-10}, {16, 0.04869 / 16, 0.000005 / 16}};
+    static struct map run, exact;
+    for (int i = 0; i < 2; i++) {
+        int p = known[i].p;
+        double want = variance_in_theory(p, 0.1, 0.9), alpha = 0.9 / p;
+        cr_assert(fabs(want - known[i].variance) <= known[i].tolerance, "%d: %.12g", p, want);
+        map_of_sync(&run, p);
+        exact = (struct map){.n = p + 1};
+        for (int r = 0; r < p; r++) {
+            exact.at[r][r] = 1 - 0.1 - alpha;
+            exact.at[r][p] = exact.at[p][r] = alpha;
+        }
+        exact.at[p][p] = 1 - 0.9;
+        double got = variance_of_center(&exact, 0.1), engine = variance_of_center(&run, 0.1);
+        cr_assert(fabs(got - want) <= 1e-10, "%d: %.12g, not %.12g", p, got, want);
+        cr_assert(fabs(engine - want) <= 1e-6 * want, "%d: %.12g, not %.12g", p, engine, want);
+    }
 }
 
 struct variance {

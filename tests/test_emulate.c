@@ -355,3 +355,66 @@ Test(emulate, in_real_time_a_slow_worker_takes_longer) {
         seen.result.waiting, seen.result.seconds);
     seen_close(&seen);
 }
+
+/* ---- mixing with neighbors, and boxes ------------------------------------------------------- */
+
+/* Messages of 400 bytes, 4 ms each: one a step of sgp, one of each neighbor a step of dpsgd, one after
+ * the other. A ring of two has one neighbor. */
+Test(emulate, a_mixing_takes_a_message_of_each_neighbor) {
+    check_times("run.strategy=sgp run.steps=10 emulate.link=*-*:100KB/s", 0.14, 0, 0.04);
+    check_times(
+        "run.strategy=sgp sgp.peers=complete run.steps=10 emulate.link=*-*:100KB/s", 0.14, 0, 0.04);
+    check_times("run.strategy=dpsgd run.steps=10 emulate.link=*-*:100KB/s", 0.18, 0, 0.08);
+    check_times("run.strategy=dpsgd dpsgd.peers=complete run.steps=10 emulate.link=*-*:100KB/s",
+        0.22, 0, 0.12);
+    check_times(
+        "run.strategy=dpsgd run.workers=2 run.steps=10 emulate.link=*-*:100KB/s", 0.14, 0, 0.04);
+}
+
+/* Three wait 40 ms a step for the slow one, as at an allreduce. */
+Test(emulate, a_straggler_holds_up_all_who_mix) {
+    check_times("run.strategy=dpsgd run.steps=10 emulate.slow=2:5x", 0.5, 0.3, 0);
+    check_times("run.strategy=sgp run.steps=10 emulate.slow=2:5x", 0.5, 0.3, 0);
+}
+
+/* All meet at 10 ms. From the one before: 0 has 2's until 11, 1 has 0's until 20, 2 has 1's until 11.
+ * They meet at 30, for which 0 and 2 waited 9. From the one behind: 0 has 1's until 40, 1 has 2's and 2
+ * has 0's until 31, and these two wait for the end until 40. */
+Test(emulate, whoever_receives_over_a_slow_link_is_later_than_the_others) {
+    check_times("run.strategy=sgp sgp.peers=ring run.workers=3 run.steps=2 "
+                "emulate.link=*-*:1ms,0-1:10ms",
+        0.04, (0.009 + 0.009 + 0.018) / 3, (0.011 + 0.011 + 0.002) / 3);
+}
+
+/* 1 and 2 have the slow link. All meet at 10 ms; each takes both others', in any order. 0 is done at
+ * 12, the others at 21; they meet again at 31, for which 0 waited 9, and 0 waits as long for the end,
+ * at 42. */
+Test(emulate, a_mixing_waits_for_the_slowest_of_its_links) {
+    check_times("run.strategy=dpsgd run.workers=3 run.steps=2 emulate.link=*-*:1ms,1-2:10ms", 0.042,
+        0.018 / 3, (0.004 + 0.022 + 0.022) / 3);
+}
+
+/* Each has a message for the other's box from 10 to 12 ms, and takes what is in its own at once: that is
+ * at home. The second rounds end at 24, when the first is in a third, with a message until 36. */
+Test(emulate, a_message_takes_its_link_and_a_box_is_at_home) {
+    check_times("run.strategy=gossip gossip.p=1 run.workers=2 run.steps=2 emulate.link=0-1:2ms",
+        0.036, 0.012 / 2, (0.006 + 0.004) / 2);
+    check_times("run.strategy=gossip gossip.p=1 run.workers=2 run.steps=2 emulate.link=*-c:2ms",
+        0.03, 0.01 / 2, 0);
+}
+
+/* The second's message is in the first's box from 11 to 13 ms; the first, back from its own at 12, waits
+ * 1 ms to look there, computes until 23 and sends until 25, for which the second waits since 13. */
+Test(emulate, whoever_looks_into_a_box_waits_for_the_message_that_comes) {
+    check_times("run.strategy=gossip gossip.p=1 run.workers=2 run.steps=1 emulate.link=0-1:2ms "
+                "emulate.slow=1:1.1x",
+        0.025, (0.001 + 0.012) / 2, (0.004 + 0.002) / 2);
+}
+
+/* The first sends 400 bytes from 10 to 14 ms and, since the other has not looked since, 800 to be added
+ * from 24 to 32: two steps of one are one of each. The other sends 400 from 50 to 54. */
+Test(emulate, a_message_is_added_to_what_lies_in_a_box_for_twice_the_bytes) {
+    check_times("run.strategy=gossip gossip.p=1 run.workers=2 run.steps=1 "
+                "emulate.link=0-1:100KB/s emulate.slow=1:5x",
+        0.054, 0.022 / 2, (0.004 + 0.008 + 0.004) / 2);
+}

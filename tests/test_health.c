@@ -409,6 +409,30 @@ Test(health, the_bound_holds_for_longer_periods) {
     }
 }
 
+/* k = (1 - eta h)^(tau - 1): above 0 the bound of one worker holds for any number in turn, as the head
+ * of easgd.c says; below it does not. */
+Test(health, one_workers_bound_holds_for_more_where_k_is_not_below_0) {
+    static const int sizes[] = {1, 2, 3, 8, 16};
+    int unstable = 0;
+    for (int i = 0; i < 5 * 4 * 19; i++) {
+        struct stability s = {
+            .method = STABILITY_EASGD_TAU, .p = sizes[i % 5], .tau = i / 5 % 4 + 1};
+        s.eta = 0.1 * (i / 20 + 1) + 0.003;
+        double radius;
+        char words[64];
+        snprintf(words, sizeof words, "easgd.tau=%d", s.tau);
+        struct forecast f = forecast_of("easgd", words, s.eta, s.p, 1);
+        s.beta = 0.999 * f.bound * s.p;
+        if (stability_radius(&s, &radius) != STATUS_OK) cr_skip_test("%s", fail_message());
+        int below_0 = s.eta > 1 && s.tau % 2 == 0;
+        cr_assert(radius <= 1 + 1e-9 || (below_0 && s.p > 1), "%d workers, tau %d, eta h %g: %.9g",
+            s.p, s.tau, s.eta, radius);
+        cr_assert_eq(f.rough, s.p > 1);
+        unstable += radius > 1 + 1e-9;
+    }
+    cr_assert(unstable > 40, "only %d are unstable", unstable);
+}
+
 Test(health, without_a_bound_of_its_own_2_over_h_is_too_long) {
     struct forecast f = {.step = 1};
     cr_assert(!warns(&f, 1.999, 1) && warns(&f, 2.001, 1));

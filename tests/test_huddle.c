@@ -515,17 +515,26 @@ Test(huddle, elastic_averaging_of_all_kinds_is_bound_by_the_seed) {
     cr_assert(!same_weights("runs/a", "runs/c"), "the mode changes nothing");
 }
 
-Test(huddle, the_log_says_what_springs_come_of_the_settings) {
+Test(huddle, the_log_says_what_springs_and_graphs_come_of_the_settings) {
     static const struct {
-        const char *strategy, *setting, *says;
+        const char *strategy, *setting, *workers, *says;
     } rows[] = {
-        {"strategy=easgd", "easgd.beta=0.9", "easgd: alpha 0.3, that is beta 0.9 over 3 workers"},
-        {"strategy=easgd_tree", "easgd_tree.groups=2",
+        {"strategy=easgd", "easgd.beta=0.9", "workers=3",
+            "easgd: alpha 0.3, that is beta 0.9 over 3 workers"},
+        {"strategy=easgd_tree", "easgd_tree.groups=2", "workers=3",
             "2 groups: 2 workers at alpha 0.3, 1 worker at alpha 0.45, the "
-            "root at alpha 0.3"}};
-    for (int i = 0; i < 2; i++) {
-        struct program p = program(
-            "train", rows[i].strategy, "task=quadratic", rows[i].setting, "workers=3", "steps=10");
+            "root at alpha 0.3"},
+        {"strategy=dpsgd", "dpsgd.peers=ring", "workers=8", /* 1 - (1 + sqrt(2)) / 3 */
+            "dpsgd: 2 neighbors, spectral gap 0.195262\n"},
+        {"strategy=dpsgd", "dpsgd.peers=exponential", "workers=8",
+            "dpsgd: 3 neighbors, spectral gap 0.5\n"},
+        {"strategy=dpsgd", "dpsgd.peers=complete", "workers=5",
+            "dpsgd: 4 neighbors, spectral gap 1\n"},
+        {"strategy=dpsgd", "dpsgd.peers=ring", "workers=2", "dpsgd: 1 neighbor, spectral gap 1\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct program p = program("train", "folder=@/runs", rows[i].strategy, "task=quadratic",
+            rows[i].setting, rows[i].workers, "steps=10");
         cr_assert(p.code == 0 && strstr(p.err, rows[i].says), "exit %d: %s", p.code, p.err);
         program_close(&p);
     }
@@ -557,8 +566,9 @@ Test(huddle, a_summary_says_what_was_run_and_what_ended_it) {
         char folder[32], path[64];
         snprintf(folder, sizeof folder, "folder=@/%zu", i);
         snprintf(path, sizeof path, "%zu/%s/summary.json", i, i == 6 ? "x" : "allreduce-1");
-        struct program p = program(
-            "train", "task=quadratic", "strategy=allreduce", "workers=2", folder, rows[i].setting);
+        struct program p =
+            program("train", "task=quadratic", "strategy=allreduce", "workers=2", folder,
+                rows[i].setting, i < 5 ? NULL : "steps=10"); /* the first five end by themselves */
         cr_assert(p.code == rows[i].code, "%s: exit %d: %s", rows[i].setting, p.code, p.err);
         program_close(&p);
         char *text = program_load(files_path(path), NULL);
@@ -721,7 +731,7 @@ Test(huddle, a_rate_that_is_too_long_is_warned_of_once) {
         const char *row[4], *want;
     } all[] = {
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13"},
-            "downpour: the rate is 0.13, above about 2 / (workers tau h) = 0.125"},
+            "the rate is 0.13, above about 2 / (workers tau h) = 0.125: that may be unstable"},
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.12"}, NULL},
         {{"strategy=downpour", "downpour.tau=4", "schedule.rate=0.13", "curvature=0"}, NULL},
         {{"strategy=downpour", "schedule.rate=0.26", "quadratic.h_max=2", "optimizer.decay=0.5"},
@@ -730,7 +740,11 @@ Test(huddle, a_rate_that_is_too_long_is_warned_of_once) {
              "optimizer.momentum=0.01"},
             NULL},
         {{"strategy=easgd", "easgd.tau=1", "easgd.beta=4.2", "schedule.rate=0.5"},
-            "easgd: alpha is 1.05, above (4 - 2 eta h) / (4 - eta h) = 0.857143"},
+            "alpha is 1.05, above (4 - 2 eta h) / (4 - eta h) = 0.857143: that may be unstable"},
+        {{"strategy=easgd", "easgd.tau=2", "easgd.beta=5.2", "schedule.rate=0.5"},
+            "easgd: alpha is 1.3, above what one worker bears with this when and tau = 1.11111"},
+        {{"easgd.mode=sync", "easgd.tau=1", "easgd.beta=2", "schedule.rate=0.5"},
+            "above what mode, when and tau bear = 0.375: that is unstable"},
         {{"strategy=downpour", "schedule.use=warmup", "schedule.rate=0.8", "warmup.epochs=1"},
             "above about 2 / (workers tau h) = 0.5:"},
     };
@@ -842,6 +856,176 @@ Test(huddle, tables_of_stability_keep_their_columns_apart_and_go_into_files) {
     free(csv);
 }
 
+/* ---- the figure of stability ------------------------------------------------------------------ */
+
+enum { POINTS = 100 };
+
+static int times_in(const char *text, const char *what) {
+    int n = 0;
+    for (; (text = strstr(text, what)); text++) n++;
+    return n;
+}
+
+struct grid {
+    double eta, rho; /* the largest */
+    double radius[POINTS][POINTS];
+    int over; /* points of more than 1 */
+};
+
+/* A head, then rho after rho with every eta. */
+static void load_grid(struct grid *g, const char *name) {
+    char *csv = program_load(files_path(name), NULL), *rest = csv;
+    cr_assert(csv && strcmp(next_line(&rest), "eta,rho,radius") == 0);
+    g->over = 0;
+    for (int k = 0; k < POINTS * POINTS; k++) {
+        double eta, rho, *radius = &g->radius[k / POINTS][k % POINTS];
+        char *line = next_line(&rest);
+        cr_assert(line && sscanf(line, "%lf,%lf,%lf", &eta, &rho, radius) == 3, "line %d", k);
+        double at_eta = g->eta * (k % POINTS + 1) / POINTS;
+        double at_rho = g->rho * (k / POINTS + 1) / POINTS;
+        cr_assert(fabs(eta - at_eta) <= 1e-6 * at_eta && fabs(rho - at_rho) <= 1e-6 * at_rho);
+        g->over += *radius > 1;
+    }
+    cr_assert(!next_line(&rest), "more lines than points");
+    free(csv);
+}
+
+static int is_over(const struct grid *g, int i, int j) { return g->radius[j][i] > 1; }
+
+/* The white behind all, a square for each point, red where it is over 1 and blue else, but white near
+ * 1, and the 40 of the legend. */
+static void check_squares(const struct grid *g, const char *svg) {
+    int squares = times_in(svg, "<rect "), reds = 0;
+    cr_assert(squares == 1 + POINTS * POINTS + 40, "%d squares", squares);
+    const char *at = strstr(svg, "<rect x=");
+    for (int k = 0; k < POINTS * POINTS; k++, at = strstr(at + 1, "<rect x=")) {
+        double x, y;
+        int red, blue, i = k % POINTS, j = k / POINTS;
+        cr_assert(
+            sscanf(at,
+                "<rect x=\"%lf\" y=\"%lf\" width=\"5.30\" height=\"5.30\" fill=\"rgb(%d,%*d,%d", &x,
+                &y, &red, &blue) == 4,
+            "%.90s", at);
+        cr_assert(x == 70 + 5 * i && y == 545 - 5 * j, "point %d %d is at %g %g", i, j, x, y);
+        cr_assert(is_over(g, i, j) ? red >= blue : red <= blue, "%g: %.90s", g->radius[j][i], at);
+        reds += red > blue;
+    }
+    cr_assert(reds > 0.9 * g->over || g->over == 0, "%d red squares for %d points", reds, g->over);
+}
+
+/* Every edge is between a point that is over 1 and one that is not, and there are as many as there
+ * are such neighbors. */
+static void check_outline(const struct grid *g, const char *svg) {
+    int neighbors = 0, edges = 0, used = 0;
+    for (int j = 0; j < POINTS; j++) {
+        for (int i = 0; i < POINTS; i++) {
+            neighbors += i + 1 < POINTS && is_over(g, i, j) != is_over(g, i + 1, j);
+            neighbors += j + 1 < POINTS && is_over(g, i, j) != is_over(g, i, j + 1);
+        }
+    }
+    const char *path = strstr(svg, "<path ");
+    cr_assert(path && (path = strstr(path, " d=\"")), "no outline");
+    path += 4;
+    double x, y;
+    char way;
+    for (; sscanf(path, "M%lf %lf%c5.00%n", &x, &y, &way, &used) == 3; path += used, edges++) {
+        int i = (int)lround((x - 70) / 5), j = (int)lround((545 - y) / 5);
+        int near_i = i - (way == 'v'), near_j = j + (way == 'h');
+        cr_assert((way == 'v' || way == 'h') && i >= 0 && near_i >= 0 && i < POINTS && j >= 0 &&
+                      near_j < POINTS,
+            "%.30s", path);
+        cr_assert(is_over(g, i, j) != is_over(g, near_i, near_j), "at %g %g", x, y);
+    }
+    cr_assert(*path == '"', "%.30s", path);
+    cr_assert(edges == neighbors, "%d edges, not %d", edges, neighbors);
+    cr_assert((edges > 0) == (g->over > 0), "%d edges, %d points over 1", edges, g->over);
+}
+
+/* Draws it into the grid; out: what was printed, for the caller to free. */
+static char *draw_figure(struct grid *g, const char *method, const char *p, const char *order) {
+    char eta[32], rho[32];
+    snprintf(eta, sizeof eta, "eta=%g", g->eta);
+    snprintf(rho, sizeof rho, "rho=%g", g->rho);
+    struct program run =
+        program("stability", method, p, order, eta, rho, "csv=@/grid.csv", "svg=@/grid.svg");
+    if (run.code == 1 && strstr(run.err, "LAPACK")) cr_skip_test("%s", run.err);
+    cr_assert(run.code == 0, "%s", run.err);
+    free(run.err);
+    load_grid(g, "grid.csv");
+    char *svg = program_load(files_path("grid.svg"), NULL);
+    cr_assert(svg != NULL, "no picture");
+    check_squares(g, svg);
+    check_outline(g, svg);
+    free(svg);
+    return run.out;
+}
+
+/* The grid of the paper's figure 1, with values that were computed independently. */
+Test(huddle, the_figure_of_stability_is_the_papers) {
+    static const struct {
+        const char *method, *p, *title;
+        double largest, eta, rho, share, at_1e3_2_5;
+    } all[] = {
+        {"method=admm", "p=3", "ADMM, p = 3", 1.001378, 2e-4, 10, 14.8, 1.000973885},
+        {"method=admm", "p=8", "ADMM, p = 8", 1.002858, 5e-4, 10, 35.0, 1.002257866},
+        {"method=easgd", "p=3", "EASGD, p = 3", 0.999974, 1e-4, 0.1, 0, 0.999269748},
+        {"method=easgd", "p=8", "EASGD, p = 8", 0.999937, 1e-4, 0.1, 0, 0.999115698},
+    };
+    static struct grid g;
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        double largest, eta, rho, share;
+        int points;
+        g = (struct grid){.eta = 1e-2, .rho = 10};
+        char *out = draw_figure(&g, all[k].method, all[k].p, "order=before");
+        char *svg = program_load(files_path("grid.svg"), NULL), *last = strstr(out, "\nlargest ");
+        cr_assert(strstr(out, all[k].title) && strstr(svg, all[k].title), "%s", out);
+        cr_assert(strstr(svg, ">0.01<") && strstr(svg, ">10<") && strstr(svg, "</svg>\n"));
+        cr_assert(last && sscanf(last,
+                              " largest %lf at eta %lf, rho %lf; over 1 at %lf %% of %d points\n",
+                              &largest, &eta, &rho, &share, &points) == 5,
+            "%s", out);
+        cr_assert(fabs(largest - all[k].largest) <= 1e-6 && eta == all[k].eta &&
+                      rho == all[k].rho && share == all[k].share && points == POINTS * POINTS,
+            "%s", last);
+        cr_assert(fabs(100.0 * g.over / points - share) <= 0.05 + 1e-9, "%d points", g.over);
+        cr_assert(fabs(g.radius[24][9] - all[k].at_1e3_2_5) <= 1e-9, "%.10g", g.radius[24][9]);
+        free(svg);
+        free(out);
+    }
+}
+
+/* alpha = eta rho. Before: alpha <= (4 - 2 eta) / (4 - eta), for any p. After, for one worker: up to
+ * (4 - 2 eta) / (4 - 3 eta) and, for eta > 1, eta / (2 (eta - 1)). One worker goes no further. */
+static double alpha_bound(double eta, int after) {
+    if (!after) return (4 - 2 * eta) / (4 - eta);
+    return eta <= 1 ? (4 - 2 * eta) / (4 - 3 * eta) : eta / (2 * (eta - 1));
+}
+
+Test(huddle, the_figure_of_easgd_is_stable_where_the_theory_says_so) {
+    static const struct {
+        const char *p, *order;
+        int after, sharp;
+    } all[] = {{"p=1", "order=before", 0, 1}, {"p=3", "order=before", 0, 0},
+        {"p=8", "order=before", 0, 0}, {"p=1", "order=after", 1, 1}};
+    static struct grid g;
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        g = (struct grid){.eta = 1.995, .rho = 2};
+        free(draw_figure(&g, "method=easgd", all[k].p, all[k].order));
+        for (int n = 0; n < POINTS * POINTS; n++) {
+            int i = n % POINTS, j = n / POINTS;
+            double eta = g.eta * (i + 1) / POINTS, alpha = eta * g.rho * (j + 1) / POINTS;
+            double bound = alpha_bound(eta, all[k].after);
+            cr_assert(alpha > bound - 1e-6 || !is_over(&g, i, j), "%s eta %g alpha %g: %.12g",
+                all[k].p, eta, alpha, g.radius[j][i]);
+            cr_assert(!all[k].sharp || alpha < bound + 1e-6 || is_over(&g, i, j),
+                "%s eta %g alpha %g: %.12g", all[k].order, eta, alpha, g.radius[j][i]);
+        }
+        cr_assert(g.over > 1000 && g.over < 9000, "%d points", g.over);
+    }
+}
+
+/* ---- help --------------------------------------------------------------------------------------- */
+
 Test(huddle, help_and_version_come_by_the_usual_flags_too) {
     static const struct {
         const char *word[2], *says;
@@ -881,13 +1065,23 @@ Test(huddle, the_machine_is_told_to_programs_as_json_and_nothing_else) {
     program_close(&p);
 }
 
-/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it. */
+static size_t count_strategies(void) {
+    size_t n = 1;
+    struct program list = program("help", "strategies");
+    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) n++;
+    program_close(&list);
+    return n;
+}
+
+/* What a strategy's help must hold, so that one can choose a rate, a period and an optimizer by it;
+ * and, below, what one then chooses. */
 Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
     static const struct {
         const char *strategy, *says[4];
     } all[] = {
         {"allreduce", {"p times that of", "warmup.epochs", "momentum"}},
-        {"easgd", {"that of a single worker", "many times tau", "The log warns"}},
+        {"easgd", {"that of a single worker", "many times tau", "The log warns",
+                      "one worker and the center only"}},
         {"easgd_tree",
             {"that of a single worker", "many times tau_root", "one NUMA node there is one"}},
         {"downpour", {"workers x tau", "may be larger"}},
@@ -899,21 +1093,19 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
         {"asgd", {"schedule.rate"}},
         {"mvasgd", {"schedule.rate", "1 / alpha", "larger alpha"}},
         {"admm", {"rho of about 1", "huddle stability"}},
-        {"gossip", {"single worker"}},
+        {"gossip", {"single worker", "paper's is peers=uniform"}},
         {"sgp", {"up to workers times as much"}},
-        {"adpsgd", {"up to workers times as much", "counted from 0"}},
+        {"adpsgd", {"up to workers times as much", "counted from 0", "the ring is open"}},
         {"dpsgd", {"up to workers times as much"}},
         {"local_sgd", {"as for allreduce", "i / P of H", "qsr / sqrt(H)", "drawn by all workers"}},
-        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)"}},
-        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)"}},
-        {"diloco", {"about 0.001", "many thousand steps"}},
-        {"lookahead", {"that of sgd"}},
+        {"bmuf", {"that of local_sgd", "zeta / (1 - mu)", "as by CNTK",
+                     "momentum=average as much again"}},
+        {"slowmo", {"that of local_sgd", "alpha / (1 - beta)", "momentum=average as much again"}},
+        {"diloco",
+            {"about 0.001", "many thousand steps", "AdamW", "momentum=average as much again"}},
+        {"lookahead", {"that of sgd", "momentum=average as much again"}},
     };
-    int strategies_known = 0;
-    struct program list = program("help", "strategies");
-    for (const char *at = list.out; (at = strstr(at, "\n  ")); at++) strategies_known++;
-    program_close(&list);
-    cr_assert(strategies_known + 1 == sizeof all / sizeof *all, "%d", strategies_known);
+    cr_assert(count_strategies() == sizeof all / sizeof *all);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct program p = program("help", all[i].strategy);
         for (char *at = p.out; (at = strchr(at, '\n'));) *at = ' ';
@@ -921,6 +1113,57 @@ Test(huddle, the_help_of_a_strategy_says_how_to_choose_its_rate) {
             cr_expect(strstr(p.out, all[i].says[k]), "help %s lacks \"%s\":\n%s", all[i].strategy,
                 all[i].says[k], p.out);
         }
+        program_close(&p);
+    }
+}
+
+/* Where the rate of a single worker is 0.1, that of the others is what their help makes of it for four.
+ * 15 epochs are 176 steps of each of four workers; diloco's periods are longer. */
+#define AS_ALLREDUCE "schedule.rate=0.4", "schedule.use=warmup", "warmup.epochs=5"
+
+Test(huddle, every_strategy_learns_the_digits_as_its_help_advises) {
+    if (SIMULATED) cr_skip_test("these are the host's runs");
+    static const struct {
+        const char *strategy;
+        int epochs;
+        const char *words[3];
+    } all[] = {
+        {"allreduce", 15, {AS_ALLREDUCE}},
+        {"easgd", 15, {"schedule.rate=0.1"}},
+        {"easgd_tree", 15, {"schedule.rate=0.1", "easgd_tree.groups=2", "easgd_tree.tau_root=20"}},
+        {"downpour", 15, {"schedule.rate=0.025"}},
+        {"adownpour", 15, {"schedule.rate=0.025"}},
+        {"mvadownpour", 15, {"schedule.rate=0.025", "mvadownpour.alpha=0.01"}},
+        {"mdownpour", 15, {"schedule.rate=0.0025"}},
+        {"sgd", 15, {"schedule.rate=0.1", "workers=1"}},
+        {"msgd", 15, {"schedule.rate=0.01", "workers=1"}},
+        {"asgd", 15, {"schedule.rate=0.1", "workers=1"}},
+        {"mvasgd", 15, {"schedule.rate=0.1", "workers=1", "mvasgd.alpha=0.01"}},
+        {"admm", 15, {"schedule.rate=0.1"}},
+        {"gossip", 15, {"schedule.rate=0.1"}},
+        {"sgp", 15, {"schedule.rate=0.2"}},
+        {"adpsgd", 15, {"schedule.rate=0.2"}},
+        {"dpsgd", 15, {"schedule.rate=0.2"}},
+        {"local_sgd", 15, {AS_ALLREDUCE}},
+        {"bmuf", 15, {AS_ALLREDUCE}},
+        {"slowmo", 15, {AS_ALLREDUCE}},
+        {"diloco", 40, {"schedule.rate=0.001", "optimizer.kind=adam", "diloco.H=100"}},
+        {"lookahead", 15, {"schedule.rate=0.1", "workers=1"}},
+    };
+    cr_assert(count_strategies() == sizeof all / sizeof *all);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char strategy[64], name[64], epochs[32], run[80];
+        snprintf(strategy, sizeof strategy, "strategy=%s", all[i].strategy);
+        snprintf(name, sizeof name, "name=%s", all[i].strategy);
+        snprintf(epochs, sizeof epochs, "epochs=%d", all[i].epochs);
+        snprintf(run, sizeof run, "runs/%s", all[i].strategy);
+        struct program p = program("train", "folder=@/runs", "devices=host", "order=fixed",
+            "eval_every=100", "model.layers=dense 32, relu, dense 10", strategy, name, epochs,
+            all[i].words[0], all[i].words[1], all[i].words[2]);
+        cr_assert(p.code == 0, "%s: exit %d: %s", strategy, p.code, p.err);
+        cr_expect(!strstr(p.err, "warn "), "%s", p.err);
+        double accuracy = summary_number(run, "accuracy");
+        cr_expect(accuracy > 0.85 && accuracy <= 1, "%s: accuracy %g", strategy, accuracy);
         program_close(&p);
     }
 }
@@ -1029,12 +1272,6 @@ Test(huddle, two_workers_learn_mnist) {
 }
 
 /* ---- devices ---------------------------------------------------------------------------------- */
-
-static int times_in(const char *text, const char *what) {
-    int n = 0;
-    for (; (text = strstr(text, what)); text++) n++;
-    return n;
-}
 
 /* Of a simulated CUDA there are none where it is told so; the real one has none without a driver. */
 Test(huddle, without_a_gpu_a_build_for_cuda_computes_on_the_host_and_says_so_once) {

@@ -74,18 +74,19 @@ double health_step(const struct run *run, float rate) {
 
 int health_warning(char *text, size_t n, const struct forecast *f, double eta, struct curvature c) {
     double value = eta, bound = 2 / c.h;
-    const char *name = "the rate", *formula = "2 / h";
+    const char *name = "the rate", *formula = "2 / h", *verdict = "is";
     if (!(c.h > 0)) return 0;
     if (f->name && f->value > f->bound) {
         value = f->value;
         bound = f->bound;
         name = f->name;
         formula = f->formula;
+        verdict = f->rough ? "may be" : "is";
     }
     if (!(value > bound)) return 0;
     snprintf(text, n,
-        "%s is %g, above %s = %g: that is unstable where the loss has the curvature h = %g, %s",
-        name, value, formula, bound, c.h, c.whence);
+        "%s is %g, above %s = %g: that %s unstable where the loss has the curvature h = %g, %s",
+        name, value, formula, bound, verdict, c.h, c.whence);
     return 1;
 }
 

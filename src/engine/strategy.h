@@ -37,6 +37,7 @@ struct forecast {
     const char *name;    /* what has a bound of its own, "alpha"; NULL: nothing is known to */
     double value, bound; /* what it is, and above what it diverges */
     const char *formula; /* of the bound, "2 / (workers tau h)" */
+    int rough;           /* the bound is not exact: somewhat above it may still come to rest */
 };
 
 struct strategy_ops {

@@ -11,6 +11,9 @@
  * ranks choose neighbors among the even ones, who are chosen and choose nobody. An even rank's
  * parameters stand where others reach them, in a shared vector: it reads them, takes its gradient
  * and adds its step, whatever has happened to them since. Momentum stays a worker's own.
+ *
+ * A ring of an odd number is not bipartite: ranks 0 and p - 1 are both even, so with peers=ring they
+ * do not average, and the ring is open there.
  */
 #include "engine/strategy.h"
 
@@ -118,6 +121,8 @@ const struct strategy_ops strategy_adpsgd = {
         "of the two, and nobody waits but for the lock. schedule.rate is that of a single\n"
         "worker or, since mixing averages the workers' steps, more: up to workers times as\n"
         "much, as for allreduce, where replicas stay close. The mean of the replicas is judged.\n"
+        "With peers=ring and an odd number of workers the first and the last are both even, and\n"
+        "the ring is open between them.\n"
         "Columns staleness, staleness_most and staleness_histogram: how often others averaged\n"
         "with an even rank from its gradient's point to its step.\n"
         "Moves twice the parameters a step of an odd rank, and three times a step of an even\n"

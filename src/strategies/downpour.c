@@ -15,6 +15,10 @@
  * taken as x_i - c as it was pulled, so any optimizer's steps may be what is pushed; the paper's are
  * plain SGD's. At a worker's first step there is nothing to push: it only pulls, and t stands.
  *
+ * z takes in each c just once, but after c is free for others again: they may have pushed meanwhile,
+ * so that what it takes in is superseded, and in free order theirs may come first. To a plain mean
+ * that is the same; MVADOWNPOUR then weighs these few in another order than they were made.
+ *
  * Not the paper's: scale=staleness counts a push as v_i / (1 + s), where others have pushed s times
  * since this worker pulled: the rule of the DynSGD server in dist-keras.
  */
@@ -73,6 +77,7 @@ static struct forecast downpour_forecast(const struct strategy *base, double eta
         .value = eta,
         .bound = 2 / (p * s->tau * h),
         .formula = "about 2 / (workers tau h)",
+        .rough = s->tau > 1,
     };
 }
 
@@ -196,7 +201,8 @@ const struct strategy_ops strategy_mvadownpour = {
         "Trains as downpour does, with its rate: see there. After each push a moving average\n"
         "goes the share alpha of the way to the newest center; that average is judged and\n"
         "saved, and nobody learns from it. It remembers about 1 / alpha pushes by all workers:\n"
-        "a run of much fewer is judged by where it began, and wants a larger alpha.\n"
+        "a run of much fewer is judged by where it began, and wants a larger alpha. In free\n"
+        "order it may take in centers of different workers in another order than they came.\n"
         "Moves five times the parameters a push and worker: it is read and written too.",
     .size = sizeof(struct downpour),
     .local_size = sizeof(struct local),

@@ -57,7 +57,8 @@ static enum status sgp_open(struct strategy *base, struct team *team, struct vec
 static void dpsgd_describe(
     const struct strategy *base, const struct team *team, char *text, size_t n) {
     enum graph graph = graph_of(base);
-    snprintf(text, n, "%d neighbors, spectral gap %.6g", peers_count(graph, team_size(team)),
+    int count = peers_count(graph, team_size(team));
+    snprintf(text, n, "%d neighbor%s, spectral gap %.6g", count, count == 1 ? "" : "s",
         peers_gap(graph, team_size(team)));
 }
 

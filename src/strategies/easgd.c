@@ -19,7 +19,11 @@
  * How large alpha may be for a loss of curvature h, with q = (1 - eta h)^tau, and k = q / (1 - eta h)
  * for when=before, q for when=after: async up to 2 (1 + q) / (1 + q + 2 k), which for tau = 1 and
  * when=before is (4 - 2 eta h) / (4 - eta h); sync while (1 + q) (2 - beta) >= 2 k alpha; for
- * eta h > 1 there may be less. largest_alpha has all of it.
+ * eta h > 1 there may be less. largest_alpha has all of it. The paper proves (4 - 2 eta h) /
+ * (4 - eta h) to be enough for any number of workers in turn. The rest is our derivation: sync's is
+ * of the workers' mean and exact; async's is of one worker and the center. Where k > 0, so for any
+ * eta h < 1, that is enough for more in turn too, by the paper's proof: with x over sqrt(k) each
+ * one's map is symmetric. Where k < 0, more workers may bear less. For free order there is no proof.
  */
 #include <math.h>
 #include <stdio.h>
@@ -106,12 +110,15 @@ static double largest_alpha(const struct easgd *s, double eh, int p) {
 static struct forecast easgd_forecast(const struct strategy *base, double eta, int p, double h) {
     const struct easgd *s = (const struct easgd *)base;
     int is_papers = s->tau == 1 && s->mode == ASYNC && s->when == BEFORE;
+    const char *ours = s->mode == SYNC ? "what mode, when and tau bear"
+                                       : "what one worker bears with this when and tau";
     return (struct forecast){
         .step = eta,
         .name = eta * h < 2 ? "alpha" : NULL, /* else no spring helps */
         .value = (double)s->beta / p,
         .bound = largest_alpha(s, eta * h, p),
-        .formula = is_papers ? "(4 - 2 eta h) / (4 - eta h)" : "what mode, when and tau bear",
+        .formula = is_papers ? "(4 - 2 eta h) / (4 - eta h)" : ours,
+        .rough = s->mode == ASYNC && p > 1,
     };
 }
 
@@ -177,7 +184,8 @@ const struct strategy_ops strategy_easgd = {
         "the metrics say what alpha is; with mode=async the columns staleness, staleness_most\n"
         "and staleness_histogram how often others pulled between two pulls of a worker.\n"
         "The log warns when alpha is more than the run can bear with its rate, tau, mode and\n"
-        "when, on a loss of the curvature run.curvature.\n"
+        "when, on a loss of the curvature run.curvature; with mode=async, unless tau = 1 and\n"
+        "when=before, that is known of one worker and the center only.\n"
         "Moves twice the parameters a pull and worker: the center is read and written; with\n"
         "mode=sync, over p workers, 2 (p-1)/p times.",
     .size = sizeof(struct easgd),

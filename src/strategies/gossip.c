@@ -12,7 +12,8 @@
  * of workers and boxes sum to 1 at all times, and sum a x is what the steps alone make it.
  *
  * What the paper leaves open: nobody sends to itself; momentum stays a worker's own; the default of
- * p is ours. As the paper says, the plain mean of the replicas is judged, here with what is in the
+ * p is ours. Not the paper's, whose peer is any at random: peers=near, and ring, exponential,
+ * hypercube and complete, where peers take turns. As the paper says, the plain mean of the replicas is judged, here with what is in the
  * boxes taken in.
  */
 #include "engine/strategy.h"
@@ -186,6 +187,7 @@ const struct strategy_ops strategy_gossip = {
         "peer, who mixes it in by weight before its next step. No center, no meeting, no\n"
         "answer. schedule.rate is that of a single worker. Where replicas drift apart (column\n"
         "consensus_distance), a larger p or a smaller rate. The mean of the replicas is judged.\n"
+        "The paper's is peers=uniform; the other peers are ours.\n"
         "Columns: weight, of all workers and boxes, which is 1; in_flight, the part of it that\n"
         "lies in boxes; weight_least, of the worker that has least.\n"
         "Moves the parameters once a message, once more where one lies in the box already, and\n"

@@ -21,6 +21,10 @@
  * diloco's zeta is its outer rate. slowmo's gamma is the rate of the period's first step; at rate 0
  * s becomes the mean, and u stays. lookahead is for one worker; more go towards their mean.
  *
+ * bmuf's defaults of mu, zeta, nesterov and momentum=reset are those of CNTK, which implements it.
+ * diloco's paper has AdamW inside; our adam has no decay of its own: optimizer.decay goes into its
+ * gradient.
+ *
  * bmuf's model is W <- W + u, and its next start W (classical) or W + mu u (nesterov: from start to
  * start that is the line above). W is judged, for nesterov s - mu u; the others judge s.
  *
@@ -274,8 +278,9 @@ const struct strategy_ops strategy_bmuf = {
         "schedule.rate inside: begin with that of local_sgd; the block momentum adds up ways of\n"
         "periods, in the long run zeta / (1 - mu) of them, so where that is much more than 1\n"
         "try less. A run's steps should be many times H. By default the workers' own momentum\n"
-        "is reset at each mean.\n"
-        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
+        "is reset at each mean, as by CNTK.\n"
+        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
+        "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = bmuf_options,
@@ -297,7 +302,8 @@ const struct strategy_ops strategy_slowmo = {
         "inside: begin with that of local_sgd; in the long run the slow momentum takes\n"
         "alpha / (1 - beta) times the way, so with a large beta try less. A run's steps should\n"
         "be many times H.\n"
-        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
+        "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
+        "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = slowmo_options,
@@ -316,10 +322,12 @@ const struct strategy_ops strategy_diloco = {
     .help =
         "Meant for optimizer.kind=adam inside, schedule.rate of about 0.001, and H in the\n"
         "hundreds; a run ends, and is judged, between periods, so H = 500 is for runs of many\n"
-        "thousand steps. With SGD inside it is bmuf with nesterov=1 and zeta = rate, judged at\n"
+        "thousand steps. The paper's inner optimizer is AdamW; here optimizer.decay goes into\n"
+        "adam's gradient. With SGD inside it is bmuf with nesterov=1 and zeta = rate, judged at\n"
         "the workers' starts, and begins with local_sgd's rate. A mean is taken at once also\n"
         "with a delay, so a delay shows what late means do to learning; it hides no time here.\n"
-        "Moves 2 (p-1)/p times the parameters a period of p workers and worker.",
+        "Moves 2 (p-1)/p times the parameters a period of p workers and worker, and with\n"
+        "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = diloco_options,
@@ -337,7 +345,8 @@ const struct strategy_ops strategy_lookahead = {
     .help = "The paper's is run.workers=1; more workers go alpha of the way to their mean.\n"
             "alpha = 1 is local_sgd. schedule.rate inside: begin with that of sgd, or with more\n"
             "workers that of local_sgd.\n"
-            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker.",
+            "Moves 2 (p-1)/p times the parameters a mean of p workers and worker, and with\n"
+            "momentum=average as much again for each vector of the optimizer.",
     .size = sizeof(struct outer),
     .local_size = sizeof(struct local),
     .options = lookahead_options,
