@@ -187,7 +187,7 @@ UNDER_ASAN := $(call only,$(READ_BYTES) $(KEEP_BYTES) $(MEET),$(TESTS))
 run-asan: $(if $(SHORT),,$(BUILD)/huddle) $(UNDER_ASAN)
 	$(call run_each,$(UNDER_ASAN),--jobs 2 --short-filename)
 # The black-box programs train whole nets with plain loops there: the others meet the same engine.
-PLAIN := $(call only,$(MEET),$(filter-out %/huddle %/resume %/failing %/steady,$(TESTS)))
+PLAIN := $(call only,$(MEET),$(filter-out %/huddle %/failing %/steady,$(TESTS)))
 run-plain: $(PLAIN)
 	$(call run_each,$(PLAIN))
 SECONDS ?= 60
