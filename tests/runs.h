@@ -155,6 +155,23 @@ static inline int runs_workers(const struct strategy_ops *s, int workers) {
     return s->workers_most && workers > s->workers_most ? s->workers_most : workers;
 }
 
+/* What a strategy needs to show all that it does, and all of its state, within a few steps. */
+static inline const char *strategy_words(const char *name) {
+    static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
+        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=2"},
+        {"downpour", "downpour.tau=3 downpour.scale=staleness"},
+        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
+        {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},
+        {"local_sgd", "local_sgd.H=3 local_sgd.post=drop schedule.use=step step.at=0.4"},
+        {"bmuf", "bmuf.H=3 bmuf.momentum=average"}, {"slowmo", "slowmo.H=3"},
+        {"diloco", "diloco.H=4 diloco.fragments=2 diloco.delay=1 diloco.mix=0.5"},
+        {"lookahead", "lookahead.k=3"}};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        if (!strcmp(more[i][0], name)) return more[i][1];
+    }
+    return "";
+}
+
 /* Settings from words with a blank between: "run.workers=4 easgd.tau=10". */
 static inline struct settings *runs_settings(char *words) {
     static const char *const base = "[run]\ntask = quadratic\nepochs = 0\neval_every = 1e9\n"

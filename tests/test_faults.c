@@ -25,8 +25,11 @@ TestSuite(faults, .timeout = 240, .init = open_quietly, .fini = files_close);
 
 enum { WORKERS = 3, PATIENCE = 20 /* seconds for a run of milliseconds, on a crowded machine */ };
 
-/* Every strategy as it comes, and what settings make of some. */
-static const char *const flavors_more[][2] = {{"easgd", "easgd.mode=sync"}, {NULL, NULL}};
+/* Every strategy, and what other settings make of some. */
+static const char *const flavors_more[][2] = {{"easgd", "easgd.mode=sync"},
+    {"gossip", "gossip.p=0.7 gossip.peers=near gossip.groups=2"},
+    {"local_sgd", "local_sgd.H=2 local_sgd.groups=2 local_sgd.blocks=2 local_sgd.momentum=average"},
+    {NULL, NULL}};
 enum { FLAVORS_MOST = 2 * RUNS_MOST };
 
 static struct flavor {
@@ -38,7 +41,8 @@ static int flavors_list(void) {
     int n = 0;
     for (int i = 0; strategies[i]; i++) {
         int workers = runs_workers(strategies[i], WORKERS);
-        flavors[n++] = (struct flavor){strategies[i]->name, "", workers};
+        const char *name = strategies[i]->name;
+        flavors[n++] = (struct flavor){name, strategy_words(name), workers};
     }
     for (int i = 0; flavors_more[i][0]; i++) {
         flavors[n++] = (struct flavor){flavors_more[i][0], flavors_more[i][1], WORKERS};

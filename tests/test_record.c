@@ -12,9 +12,9 @@
 #include "program.h"
 #include "runs.h"
 
-static const char usual[] =
-    "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 quadratic.spread=1 run.eval_every=1.1 "
-    "schedule.rate=0.02 schedule.use=warmup warmup.epochs=2";
+static const char usual[] = "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 "
+                            "quadratic.spread=1 run.eval_every=1.1 schedule.rate=0.02";
+static const char warmup[] = "[schedule]\nuse = warmup\n[warmup]\nepochs = 2\n";
 static const char *common;
 
 /* Many small files: in memory, where the system has such a folder. */
@@ -24,6 +24,7 @@ static void open_all(void) {
     files_open();
     log_show(LOG_ERROR);
     common = usual;
+    runs_text = warmup;
     runs_devices = devices;
     runs_resume = 0;
 }
@@ -143,6 +144,7 @@ static char *load_lines(const char *file) {
 static void check_replays(const char *words) {
     struct seen first, again;
     cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s: %s", words, first.why);
+    cr_assert(first.rounds[0] > 2, "%s: only %ld rounds", words, first.rounds[0]);
     char *events = load_events("r");
     for (int i = 0; i < 3; i++) {
         char more[1024];
@@ -166,8 +168,8 @@ Test(record, a_replay_has_the_same_bits_and_rows_with_every_strategy) {
     char words[512];
     for (int i = 0; strategies[i]; i++) {
         const char *name = strategies[i]->name;
-        snprintf(words, sizeof words, "run.strategy=%s run.workers=%d run.epochs=4", name,
-            runs_workers(strategies[i], 4));
+        snprintf(words, sizeof words, "run.strategy=%s %s run.workers=%d run.epochs=4", name,
+            strategy_words(name), runs_workers(strategies[i], 4));
         check_replays(words);
     }
 }

@@ -393,23 +393,6 @@ Test(resume, gives_the_same_bits_with_shards_that_stay) { check_all_of(kinds_of_
 
 Test(resume, gives_the_same_bits_with_noise) { check_all_of(kinds_of_task[3]); }
 
-/* Every strategy in the list, with what some of them need to show all of their state. */
-static const char *strategy_words(const char *name) {
-    static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
-        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
-        {"downpour", "downpour.tau=3 downpour.scale=staleness"},
-        {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
-        {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},
-        {"local_sgd", "local_sgd.H=3 local_sgd.post=drop schedule.use=step step.at=0.4"},
-        {"bmuf", "bmuf.H=3 bmuf.momentum=average"}, {"slowmo", "slowmo.H=3"},
-        {"diloco", "diloco.H=4 diloco.fragments=2 diloco.delay=1 diloco.mix=0.5"},
-        {"lookahead", "lookahead.k=3"}};
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        if (!strcmp(more[i][0], name)) return more[i][1];
-    }
-    return "";
-}
-
 /* Some are for one worker only, and say so. */
 static int takes_workers(const char *words) {
     struct seen seen;
