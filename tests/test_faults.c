@@ -26,8 +26,8 @@ TestSuite(faults, .timeout = 240, .init = open_quietly, .fini = files_close);
 enum { WORKERS = 3, PATIENCE = 20 /* seconds for a run of milliseconds, on a crowded machine */ };
 
 /* Every strategy, and what other settings make of some. */
-static const char *const flavors_more[][2] = {{"easgd", "easgd.mode=sync"},
-    {"gossip", "gossip.p=0.7 gossip.peers=near gossip.groups=2"},
+static const char *const flavors_more[][2] = {
+    {"gossip", "gossip.p=0.7 gossip.peers=near gossip.groups=2"}, {"easgd", "easgd.mode=sync"},
     {"local_sgd", "local_sgd.H=2 local_sgd.groups=2 local_sgd.blocks=2 local_sgd.momentum=average"},
     {NULL, NULL}};
 enum { FLAVORS_MOST = 2 * RUNS_MOST };
