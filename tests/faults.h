@@ -3,8 +3,9 @@
  *
  * Nothing in the product knows of it: a run is handed its lists, and these are the real ones with
  * a layer in between that counts every call by its point and the worker's rank. One run at a time
- * in a process. POINTS is the table; whatever a device, a task or a strategy learns to do has a
- * line there.
+ * in a process. POINTS is the table: whatever a device, a task or a strategy learns to do and can fail
+ * at, or a worker can freeze in, has a line there. Peers, graphs and streams that say what memory they
+ * take have none: these devices are the host's, which knows nothing of the kind.
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -29,6 +30,8 @@ enum fault_on { ON_WORKER, ON_MAIN /* before there are workers */, UNUSED /* by 
  * "": that depends on the caller) */
 #define POINTS(POINT)                                                                              \
     POINT(device_open, BY_STATUS, ON_WORKER, "taking its seat")                                    \
+    POINT(device_use, BY_STATUS, ON_MAIN, "")                                                      \
+    POINT(device_free_bytes, BY_STATUS, UNUSED, "")                                                \
     POINT(device_alloc, BY_STATUS, ON_WORKER, "taking its seat")                                   \
     POINT(device_stream_open, BY_STATUS, ON_WORKER, "taking its seat")                             \
     POINT(device_event_open, BY_STATUS, ON_WORKER, "taking its seat")                              \
@@ -42,6 +45,7 @@ enum fault_on { ON_WORKER, ON_MAIN /* before there are workers */, UNUSED /* by 
     POINT(task_learner_open, BY_STATUS, ON_WORKER, "taking its seat")                              \
     POINT(task_feed, BY_LATCH, ON_WORKER, "computing a gradient")                                  \
     POINT(task_grad, BY_LATCH, ON_WORKER, "computing a gradient")                                  \
+    POINT(task_descend, BY_LATCH, ON_WORKER, "taking a step")                                      \
     POINT(task_loss, BY_STATUS, ON_WORKER, "between two rounds")                                   \
     POINT(task_evaluate, BY_STATUS, ON_WORKER, "judging the answer")                               \
     POINT(task_statistics, BY_STATUS, ON_WORKER, "judging the answer")                             \
@@ -170,6 +174,15 @@ _Static_assert(sizeof(struct kernels) / sizeof(void (*)(void)) == KERNELS(KERNEL
     "struct kernels has others than KERNELS in tests/faults.h");
 #undef KERNEL
 
+/* So many members they have: what is new may need a line in POINTS. */
+#define WORDS_OF(type) (sizeof(type) / sizeof(void (*)(void)))
+_Static_assert(
+    WORDS_OF(struct device_ops) == 30, "struct device_ops has others than tests/faults.h");
+_Static_assert(WORDS_OF(struct task_ops) == 20, "struct task_ops has others than tests/faults.h");
+_Static_assert(
+    WORDS_OF(struct strategy_ops) == 18, "struct strategy_ops has others than tests/faults.h");
+#undef WORDS_OF
+
 /* What is to happen: at the nth call (from 1) of a point by a rank; -1: the main thread. */
 struct fault {
     int point, rank, freezes;
@@ -250,6 +263,16 @@ static inline enum status faulty_open(struct device **out, int index, int thread
 static inline void faulty_close(struct device *d) {
     faults.open--;
     device_host.close(d);
+}
+
+static inline enum status faulty_use(struct device *d) {
+    FAULT_TRY(device_use, fault_rank());
+    return device_host.use(d);
+}
+
+static inline enum status faulty_free_bytes(struct device *d, size_t *left, size_t *total) {
+    FAULT_TRY(device_free_bytes, fault_rank());
+    return device_host.free_bytes(d, left, total);
 }
 
 static inline enum status faulty_alloc(struct device *d, void **at, size_t bytes) {
@@ -350,6 +373,12 @@ static inline struct range faulty_grad(
     return real_task(l->task)->grad(l, x, g, step);
 }
 
+static inline struct range faulty_descend(
+    struct learner *l, struct vec x, const struct step *step) {
+    fault_latches(POINT_task_descend, l->q);
+    return real_task(l->task)->descend(l, x, step);
+}
+
 static inline enum status faulty_loss(struct learner *l, double *mean) {
     FAULT_TRY(task_loss, l->rank);
     return real_task(l->task)->loss(l, mean);
@@ -427,6 +456,8 @@ static inline void fault_list_devices(struct fault_lists *lists) {
     faulty_device.event_sync = faulty_event_sync;
     faulty_device.open = faulty_open;
     faulty_device.close = faulty_close;
+    faulty_device.use = faulty_use;
+    faulty_device.free_bytes = faulty_free_bytes;
     faulty_device.alloc = faulty_alloc;
     faulty_device.stream_open = faulty_stream_open;
     faulty_device.stream_close = faulty_stream_close;
@@ -449,6 +480,7 @@ static inline void fault_list_tasks(struct fault_lists *lists) {
         ops->learner_close = faulty_learner_close;
         ops->feed = faulty_feed;
         ops->grad = faulty_grad;
+        if (ops->descend) ops->descend = faulty_descend;
         ops->loss = faulty_loss;
         ops->evaluate = faulty_evaluate;
         ops->statistics = faulty_statistics;

@@ -158,10 +158,10 @@ static inline int runs_workers(const struct strategy_ops *s, int workers) {
     return s->workers_most && workers > s->workers_most ? s->workers_most : workers;
 }
 
-/* What some strategies need to show all of their state, in a few steps. */
-static inline const char *runs_strategy_words(const char *name) {
+/* What a strategy needs to show all that it does, and all of its state, within a few steps. */
+static inline const char *strategy_words(const char *name) {
     static const char *const more[][2] = {{"easgd", "easgd.tau=3 easgd.when=after"},
-        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=1"},
+        {"easgd_tree", "easgd_tree.tau=3 easgd_tree.tau_root=2 easgd_tree.groups=2"},
         {"downpour", "downpour.tau=3 downpour.scale=staleness"},
         {"mvadownpour", "mvadownpour.alpha=0.2"}, {"mvasgd", "mvasgd.alpha=0.2"},
         {"gossip", "gossip.p=0.7 gossip.peers=complete"}, {"dpsgd", "dpsgd.peers=exponential"},

@@ -21,6 +21,10 @@ static const int teams[] = {8, 4, 2, 1};
 #endif
 enum { TEAMS = sizeof teams / sizeof *teams };
 
+static const char quadratic[] =
+    "run.steps=12 quadratic.n=100 quadratic.h_min=0.5 quadratic.h_max=2 quadratic.spread=1 "
+    "quadratic.sigma=0.1 schedule.rate=0.05";
+
 /* One device by itself, and then as many as there are in lists of 2, 4 and 8 that begin anew where
  * they end: with a GPU or two, a device is named several times, and opened as often. */
 enum { PLACES = 4 };
@@ -96,11 +100,37 @@ static void check_teams(const struct strategy_ops *s, const char *task, double t
 }
 
 Test(any_devices, every_strategy_gives_the_same_bits_wherever_its_workers_sit) {
-    static const char task[] =
-        "run.steps=12 quadratic.n=100 quadratic.h_min=0.5 quadratic.h_max=2 quadratic.spread=1 "
-        "quadratic.sigma=0.1 schedule.rate=0.05";
     NEEDS_A_GPU;
-    for (int i = 0; strategies[i]; i++) check_teams(strategies[i], task, 1e-5);
+    for (int i = 0; strategies[i]; i++) check_teams(strategies[i], quadratic, 1e-5);
+}
+
+/* On four devices, in so many groups; 0: in those of a device. */
+static void train_grouped(struct seen *seen, int workers, const char *words, int groups) {
+    char place[128];
+    place_of(2, place);
+    run_words(seen, NULL, "run.workers=%d run.devices=%s run.order=fixed %s run.strategy=%s=%d",
+        workers, place, quadratic, words, groups);
+    cr_assert(seen->end == STATUS_OK, "%s: %s", words, seen->why);
+}
+
+Test(any_devices, workers_of_a_device_are_a_group_where_nothing_else_is_said) {
+    static const char *const ways[] = {
+        "easgd_tree easgd_tree.tau=2 easgd_tree.tau_root=4 easgd_tree.groups",
+        "gossip gossip.p=0.7 gossip.peers=near gossip.groups",
+        "local_sgd local_sgd.H=2 local_sgd.blocks=2 local_sgd.groups"};
+    NEEDS_A_GPU;
+    for (int i = 0; i < 2 * 3; i++) {
+        int workers = i % 2 ? 8 : 6; /* two on each, or one or two */
+        struct seen by_itself, four, one = {0};
+        train_grouped(&by_itself, workers, ways[i / 2], 0);
+        train_grouped(&four, workers, ways[i / 2], 4);
+        if (i % 2 == 0) train_grouped(&one, workers, ways[i / 2], 1);
+        cr_assert_eq(seen_differ(&by_itself, &four), -1, "%d workers, %s", workers, ways[i / 2]);
+        cr_assert(seen_differ(&one, &four) >= 0, "%s: groups change nothing", ways[i / 2]);
+        seen_close(&by_itself);
+        seen_close(&four);
+        seen_close(&one);
+    }
 }
 
 static void check_classifiers(

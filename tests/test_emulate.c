@@ -246,6 +246,7 @@ static void check_twice(const char *words) {
     struct seen a, b;
     salt++;
     run_words(&a, &dawdling, "%s", words);
+    cr_assert(a.rounds[0] > 2, "%s: only %ld rounds", words, a.rounds[0]);
     for (int i = 0; i < 3; i++) {
         salt++;
         run_words(&b, &dawdling, "%s", words);
@@ -263,11 +264,12 @@ Test(emulate, every_strategy_repeats_exactly_in_virtual_time) {
     for (int i = 0; strategies[i]; i++) {
         char words[1024];
         snprintf(words, sizeof words,
-            VIRTUAL "run.strategy=%s run.workers=%d run.epochs=4 run.eval_every=1.1 "
+            VIRTUAL "run.strategy=%s %s run.workers=%d run.epochs=4 run.eval_every=1.1 "
                     "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 schedule.rate=0.02 "
                     "emulate.slow=0:1.7x emulate.freeze=0@5+40ms "
                     "emulate.link=*-c:1MB/s+1ms,*-*:1MB/s",
-            strategies[i]->name, runs_workers(strategies[i], 4));
+            strategies[i]->name, strategy_words(strategies[i]->name),
+            runs_workers(strategies[i], 4));
         check_twice(words);
     }
 }

@@ -1,7 +1,9 @@
 /* test_record.c -- what a run in free order did is written down, and done again to the bit. */
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <unistd.h>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "engine/record.h"
 #include "engine/seat.h"
@@ -10,9 +12,9 @@
 #include "program.h"
 #include "runs.h"
 
-static const char usual[] =
-    "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 quadratic.spread=1 run.eval_every=1.1 "
-    "schedule.rate=0.02 schedule.use=warmup warmup.epochs=2";
+static const char usual[] = "quadratic.n=33 quadratic.samples=40 quadratic.sigma=0.3 "
+                            "quadratic.spread=1 run.eval_every=1.1 schedule.rate=0.02";
+static const char warmup[] = "[schedule]\nuse = warmup\n[warmup]\nepochs = 2\n";
 static const char *common;
 
 /* Many small files: in memory, where the system has such a folder. */
@@ -22,6 +24,7 @@ static void open_all(void) {
     files_open();
     log_show(LOG_ERROR);
     common = usual;
+    runs_text = warmup;
     runs_devices = devices;
     runs_resume = 0;
 }
@@ -113,10 +116,35 @@ static char *load_events(const char *file) {
     return text;
 }
 
+/* A record of these lines, with a last line as if huddle had written it. */
+static void write_sealed(const char *file, const char *lines) {
+    uint64_t sum = 0;
+    long events = -1;
+    FILE *f = fopen(files_path(file), "w");
+    cr_assert(f != NULL, "cannot write %s", file);
+    for (const char *end; *lines; lines = end + 1) {
+        end = strchr(lines, '\n');
+        sum = checksum(sum, lines, (size_t)(end - lines));
+        if (events >= 0 || !strncmp(lines, "events\n", 7)) events++;
+        fprintf(f, "%.*s\n", (int)(end - lines), lines);
+    }
+    fprintf(f, "end %ld %016" PRIx64 "\n", events, sum);
+    fclose(f);
+}
+
+/* All lines of a record but the last; malloc-ed. */
+static char *load_lines(const char *file) {
+    char *text = load(files_path(file)), *end = strstr(text, "\nend ");
+    cr_assert(end != NULL, "no end in %s", file);
+    end[1] = '\0';
+    return text;
+}
+
 /* Records a run and replays it, three times. */
 static void check_replays(const char *words) {
     struct seen first, again;
     cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s: %s", words, first.why);
+    cr_assert(first.rounds[0] > 2, "%s: only %ld rounds", words, first.rounds[0]);
     char *events = load_events("r");
     for (int i = 0; i < 3; i++) {
         char more[1024];
@@ -140,8 +168,8 @@ Test(record, a_replay_has_the_same_bits_and_rows_with_every_strategy) {
     char words[512];
     for (int i = 0; strategies[i]; i++) {
         const char *name = strategies[i]->name;
-        snprintf(words, sizeof words, "run.strategy=%s run.workers=%d run.epochs=4", name,
-            runs_workers(strategies[i], 4));
+        snprintf(words, sizeof words, "run.strategy=%s %s run.workers=%d run.epochs=4", name,
+            strategy_words(name), runs_workers(strategies[i], 4));
         check_replays(words);
     }
 }
@@ -177,32 +205,75 @@ Test(record, without_a_record_the_bits_are_others) {
 
 static const struct device_ops *const late_devices[] = {&device_late, NULL};
 
-static void on_devices(char *words, size_t n, const char *way, const char *which) {
-    snprintf(words, n, "%s run.workers=4 run.epochs=3 run.devices=%s", way, which);
+/* What depends on who sits where, or on what was computed last; groups are those of a device. */
+static const char *const ways[] = {"run.strategy=easgd easgd.tau=2", "run.strategy=downpour",
+    "run.strategy=mdownpour", "run.strategy=easgd easgd.mode=sync easgd.tau=2",
+    "run.strategy=easgd_tree easgd_tree.tau=2 easgd_tree.tau_root=4",
+    "run.strategy=gossip gossip.p=0.7 gossip.peers=near",
+    "run.strategy=local_sgd local_sgd.H=2 local_sgd.blocks=2", "run.strategy=adpsgd",
+    "run.strategy=admm"};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static void train_on(
+    struct seen *seen, const char *name, const char *way, const char *which, const char *option) {
+    char words[512];
+    late.seed++;
+    snprintf(words, sizeof words, "%s run.workers=4 run.epochs=3 run.devices=%s", way, which);
+    cr_assert(go(seen, name, words, option, "r") == STATUS_OK, "%s: %s", words, seen->why);
+}
+
+/* On some devices, and again on others of the kind. */
+static void check_elsewhere(const char *way, const char *which, const char *other) {
+    struct seen first, again;
+    train_on(&first, "first", way, which, "record");
+    train_on(&again, "again", way, other, "replay");
+    cr_assert_eq(seen_differ(&first, &again), -1, "%s on %s and on %s", way, which, other);
+    check_same_rows("first", "again", way);
+    seen_close(&first);
+    seen_close(&again);
+    forget("first");
+    forget("again");
 }
 
 Test(record, a_replay_has_the_same_bits_on_any_number_of_late_devices) {
     static const char *const on[] = {"late:0", "late:0,late:1", "late:0,late:1,late:2,late:3"};
-    static const char *const ways[] = {"run.strategy=easgd easgd.tau=2", "run.strategy=downpour",
-        "run.strategy=mdownpour", "run.strategy=easgd easgd.mode=sync easgd.tau=2"};
-    struct seen first, again;
-    char words[512];
     runs_devices = late_devices;
-    for (int i = 0; i < 4 * 3; i++) {
-        late.seed = (uint32_t)(2 * i);
-        on_devices(words, sizeof words, ways[i / 3], on[i % 3]);
-        cr_assert(go(&first, "first", words, "record", "r") == STATUS_OK, "%s", first.why);
-        late.seed = (uint32_t)(2 * i + 1);
-        on_devices(words, sizeof words, ways[i / 3], on[(i + 1) % 3]);
-        cr_assert(go(&again, "again", words, "replay", "r") == STATUS_OK, "%s", again.why);
-        cr_assert_eq(seen_differ(&first, &again), -1, "%s", words);
-        check_same_rows("first", "again", words);
-        seen_close(&first);
-        seen_close(&again);
-        forget("first");
-        forget("again");
+    for (int i = 0; i < WAYS * 3; i += 2) {
+        check_elsewhere(ways[i / 3], on[i % 3], on[(i + 1) % 3]);
     }
 }
+
+static void check_has_groups(const char *file, const char *line) {
+    char *text = load(files_path(file));
+    cr_assert(strstr(text, line), "no \"%s\" in %.900s", line, text);
+    free(text);
+}
+
+Test(record, of_a_replay_has_the_groups_of_the_record_it_follows) {
+    struct seen seen;
+    char words[256];
+    runs_devices = late_devices;
+    train_on(&seen, "first", ways[0], "late:0,late:1,late:1", "record");
+    seen_close(&seen);
+    check_has_groups("r", "\ngroup = 0 0 1 2\nevents\n");
+    snprintf(words, sizeof words, "%s run.record=%s", ways[0], files_path("r2"));
+    train_on(&seen, "again", words, "late:0", "replay");
+    seen_close(&seen);
+    check_has_groups("r2", "\ngroup = 0 0 1 2\nevents\n");
+}
+
+#ifdef CUDASIM
+static const struct device_ops *const gpus[] = {&device_cuda, NULL};
+
+Test(record, a_replay_has_the_same_bits_on_any_number_of_gpus) {
+    static const char one[] = "cuda:0", four[] = "cuda:0,cuda:1,cuda:2,cuda:3";
+    if (device_cuda.count() < 4) cr_skip_test("needs 4 GPUs");
+    runs_devices = gpus;
+    for (int i = 0; i < WAYS; i++) {
+        check_elsewhere(ways[i], i % 2 ? one : four, i % 2 ? four : one);
+    }
+}
+#endif
 
 /* ---- what is in it -------------------------------------------------------------------------- */
 
@@ -334,6 +405,43 @@ Test(record, another_runs_settings_are_refused_by_name) {
     runs_devices = late_devices;
     cr_assert_eq(go(&seen, "other", "run.steps=9", "replay", "r"), STATUS_BAD_CONFIG);
     cr_assert(strstr(seen.why, "[compute] kind = late"), "%s", seen.why);
+}
+
+/* The group's line, of a record that is whole in all else. */
+static enum status replay_with_group(const char *line, char *why) {
+    struct seen seen;
+    char *text = load_lines("r"), *at = strstr(text, "\ngroup ="), edited[8192];
+    cr_assert(at != NULL, "no group in %s", text);
+    snprintf(edited, sizeof edited, "%.*s%s%s", (int)(at + 1 - text), text, line,
+        strchr(at + 1, '\n') + 1);
+    free(text);
+    write_sealed("edited", edited);
+    enum status end = go(&seen, "other", "run.steps=2", "replay", "edited");
+    snprintf(why, sizeof seen.why, "%s", seen.why);
+    seen_close(&seen);
+    forget("other");
+    return end;
+}
+
+Test(record, groups_that_are_missing_damaged_or_too_few_are_refused) {
+    static const char *const damaged[] = {"group = 1 1 1 1\n", "group = 0 0 2 1\n",
+        "group = 0 0 -1 0\n", "group = 0 0 99999999999999999999 0\n", "group = 0 0 0 x\n"};
+    struct seen seen;
+    char why[512], many[256] = "group =";
+    cr_assert(go(&seen, "first", "run.steps=2", "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    cr_assert_eq(replay_with_group("group = 0 0 0 0\n", why), STATUS_OK, "%s", why);
+    cr_assert_eq(replay_with_group("", why), STATUS_BAD_CONFIG, "%s", why);
+    cr_assert(strstr(why, "does not say who sat together"), "%s", why);
+    for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
+        cr_assert_eq(replay_with_group(damaged[i], why), STATUS_IO, "%s: %s", damaged[i], why);
+        cr_assert(strstr(why, "damaged"), "%s: %s", damaged[i], why);
+    }
+    for (int r = 0; r <= TEAM_MOST; r++) strcat(many, " 0");
+    strcat(many, "\n");
+    cr_assert_eq(replay_with_group(many, why), STATUS_IO, "%s", why);
+    cr_assert_eq(replay_with_group("group = 0 0 0\n", why), STATUS_BAD_CONFIG, "%s", why);
+    cr_assert(strstr(why, "has [compute] group = 0 0 0 where"), "%s", why);
 }
 
 Test(record, orders_that_exclude_one_another_are_refused) {

@@ -220,7 +220,7 @@ Test(steady, no_strategy_takes_any) {
         const char *name = strategies[i]->name;
         for (int order = 0; order < 2; order++) {
             snprintf(words, sizeof words, "workers=%d steps=60 order=%s strategy=%s %s",
-                runs_workers(strategies[i], 3), orders[order], name, runs_strategy_words(name));
+                runs_workers(strategies[i], 3), orders[order], name, strategy_words(name));
             check_run(words, BOWL);
         }
     }

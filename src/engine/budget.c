@@ -232,6 +232,7 @@ static enum status count_seats(
     like->devices = run->devices;
     like->devices.ops = &c->ops;
     memcpy(like->place, run->place, sizeof like->place);
+    memcpy(like->group, run->group, sizeof like->group);
     like->task = run->task;
     like->schedules = run->schedules;
     like->x0 = run->x0;

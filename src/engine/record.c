@@ -247,6 +247,31 @@ enum status record_read(struct record **out, const char *path) {
     return end;
 }
 
+enum status record_groups(const struct record *r, int workers, int *group) {
+    static const char name[] = "\ngroup =";
+    int then[TEAM_MOST], n = 0, groups = 0;
+    const char *at = strstr(r->config, "[compute]\n");
+    if (at) at = strstr(at, name);
+    if (!at) {
+        return fail(STATUS_BAD_CONFIG,
+            "%s does not say who sat together, as the records of this huddle do: record the run "
+            "anew",
+            r->path);
+    }
+    for (at += strlen(name); *at == ' '; n++) {
+        char *end;
+        long k = strtol(at, &end, 10);
+        if (end == at || n == TEAM_MOST || k < 0 || k > groups) {
+            return fail(STATUS_IO, "%s is damaged: its groups have gaps", r->path);
+        }
+        then[n] = (int)k;
+        groups += k == groups;
+        at = end;
+    }
+    if (n == workers) memcpy(group, then, (size_t)n * sizeof *group);
+    return STATUS_OK;
+}
+
 /* ---- compared ------------------------------------------------------------------------------- */
 
 /* "group.name" of what may differ; a name that ends with a dot: all of the group. */

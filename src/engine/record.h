@@ -9,9 +9,9 @@
  *     r 1                 worker 1 ended a round
  *     g 1                 the same, and all gathered when they had ended theirs
  *
- * between the settings of the run and a last line with their count and a checksum. The events of a
- * running run are kept in memory and written while all have gathered; the file appears when the run
- * has ended well.
+ * between the settings of the run, who sat together among them, and a last line with their count and a
+ * checksum. The events of a running run are kept in memory and written while all have gathered; the file
+ * appears when the run has ended well.
  */
 #ifndef RECORD_H
 #define RECORD_H
@@ -33,8 +33,8 @@ struct record;
 
 /* ---- written -------------------------------------------------------------------------------- */
 
-/* path must live as long as the record. config: the settings, ini lines. STATUS_IO where there can
- * be no such file. */
+/* path must live as long as the record. config: the settings, ini lines, and behind them [compute], with
+ * a line "group = 0 0 1" of each worker's. STATUS_IO where there can be no such file. */
 enum status record_create(struct record **out, const char *path, const char *config);
 
 /* Any thread. e's name must live until the record has been written. */
@@ -50,6 +50,10 @@ enum status record_finish(struct record *r);
 
 /* STATUS_IO when it cannot be read, is no record, is cut short or damaged. */
 enum status record_read(struct record **out, const char *path);
+
+/* group[worker] <- as it was then, numbered as devices_group does; unchanged where that was another number
+ * of workers, which record_check refuses. STATUS_BAD_CONFIG for a record that does not say. */
+enum status record_groups(const struct record *r, int workers, int *group);
 
 /* STATUS_BAD_CONFIG when the settings that decide the bits are not those it was written with. What
  * a replay takes from the record (where it evaluates and ends), how it is shown and kept, and which

@@ -106,25 +106,36 @@ static void choose_ways(struct run_settings *set) {
     if (set->center == CENTER_AUTO) set->center = CENTER_ZERO_COPY;
 }
 
+/* Who sits together decides who meets whom: a replay's workers sit as its record's did. */
+static enum status choose_groups(struct run *run) {
+    devices_group(&run->devices, run->place, run->set.workers, run->group);
+    if (!*run->set.replay) return STATUS_OK;
+    TRY(record_read(&run->replay, run->set.replay));
+    return record_groups(run->replay, run->set.workers, run->group);
+}
+
 /* What decides the bits beside the settings stands behind them in the record. */
 static char *record_config(const struct run *run) {
-    char *all = NULL, *config = folder_config(run);
-    if (config && asprintf(&all, "%s[compute]\nkind = %s\nthreads = %d\n", config,
-                      run->devices.ops->kind, run->place[0].threads) < 0) {
+    char *all = NULL, *config = folder_config(run), groups[4 * TEAM_MOST];
+    size_t at = 0;
+    for (int r = 0; r < run->set.workers; r++) {
+        at += (size_t)snprintf(groups + at, sizeof groups - at, " %d", run->group[r]);
+    }
+    if (config && asprintf(&all, "%s[compute]\nkind = %s\nthreads = %d\ngroup =%s\n", config,
+                      run->devices.ops->kind, run->place[0].threads, groups) < 0) {
         all = NULL;
     }
     free(config);
     return all;
 }
 
-/* The record to follow is read whole before one of the same name is begun. */
+/* The record to follow has been read whole before one of the same name is begun. */
 static enum status open_records(struct run *run) {
     const struct run_settings *set = &run->set;
     if (!*set->replay && !*set->record) return STATUS_OK;
     char *config = record_config(run);
     enum status end = config ? STATUS_OK : fail(STATUS_FAILED, "no memory for the settings");
-    if (end == STATUS_OK && *set->replay) end = record_read(&run->replay, set->replay);
-    if (end == STATUS_OK && *set->replay) end = record_check(run->replay, config);
+    if (end == STATUS_OK && run->replay) end = record_check(run->replay, config);
     if (end == STATUS_OK && *set->record) end = record_create(&run->record, set->record, config);
     free(config);
     return end;
@@ -142,7 +153,6 @@ int run_locks_whole(const struct run *run) {
 }
 
 static enum status open_team(struct run *run) {
-    devices_group(&run->devices, run->place, run->set.workers, run->group);
     int number[TEAM_MOST];
     for (int r = 0; r < run->set.workers; r++) {
         number[r] = run->devices.number[run->devices.of[r]];
@@ -214,6 +224,7 @@ static enum status run_open(struct run *run) {
     devices_write(&run->devices, run->set.devices, sizeof run->set.devices);
     TRY(topology_open(&run->machine, NULL));
     TRY(plan_places(run->machine, run->set.workers, run->set.threads, run->place));
+    TRY(choose_groups(run));
     TRY(schedules_open(&run->schedules, user, run->setup->schedules));
     TRY(open_task(run, task));
     TRY(budget_plan(&run->budget, run, strategy));

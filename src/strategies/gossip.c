@@ -7,9 +7,11 @@
  *     x_i <- optimizer(x_i, g_i(x_i))
  *     with probability p, for a peer r:  a_i <- a_i / 2;  (x_i, a_i) into the box of r
  *
- * Only sums of a x and of a matter to who takes them in: a box holds those two sums, so that what
- * piles up is added, a message is a copy of what was sent, and nothing is ever dropped. The weights
- * of workers and boxes sum to 1 at all times, and sum a x is what the steps alone make it.
+ * Only the sum of a and the mean of x by a matter to who takes them in: a box holds those two, so that
+ * what piles up is mixed in, a message is a copy of what was sent, and nothing is ever dropped. It is no
+ * sum of a x, for weights halve: a peer that stands still for some hundred messages leaves the others
+ * such as no float holds. The weights of workers and boxes sum to 1 at all times, and sum a x is what
+ * the steps alone make it.
  *
  * What the paper leaves open: nobody sends to itself; momentum stays a worker's own; the default of
  * p is ours. Not the paper's, whose peer is any at random: peers=near, and ring, exponential,
@@ -121,13 +123,14 @@ static void push(const struct gossip *s, struct worker *w) {
     l->weight /= 2;
     l->sent++;
     shared_lock(w, box);
-    double *mass = shared_mass(box);
-    shared_mix(w, box, *mass > 0 ? 1 : 0, (float)l->weight, w->x);
-    *mass += l->weight;
+    double *mass = shared_mass(box), all = *mass + l->weight;
+    double share = *mass > 0 ? l->weight / all : 1;
+    shared_mix(w, box, (float)(1 - share), (float)share, w->x);
+    *mass = all;
     shared_unlock(w, box);
 }
 
-/* What is in the worker's box: its weight, and in l->taken the sum of a x; it stays there if kept. */
+/* What is in the worker's box: its weight, and in l->taken the mean of x; it stays there if kept. */
 static double look(const struct gossip *s, struct worker *w, int keep) {
     struct local *l = w->mine;
     struct shared *box = s->box[w->rank];
@@ -143,7 +146,7 @@ static void take_in(const struct gossip *s, struct worker *w) {
     struct local *l = w->mine;
     double came = look(s, w, 0), all = l->weight + came;
     if (!(came > 0)) return;
-    vec_mix(w->q, w->x, (float)(l->weight / all), (float)(1 / all), l->taken);
+    vec_mix(w->q, w->x, (float)(l->weight / all), (float)(came / all), l->taken);
     l->weight = all;
 }
 
@@ -160,7 +163,7 @@ static struct vec gossip_answer(struct strategy *base, struct worker *w) {
     struct local *l = w->mine;
     double came = look((const struct gossip *)base, w, 1), all = l->weight + came;
     if (came > 0) {
-        vec_mix(w->q, l->taken, (float)(1 / all), (float)(l->weight / all), w->x);
+        vec_mix(w->q, l->taken, (float)(came / all), (float)(l->weight / all), w->x);
     } else {
         vec_copy(w->q, l->taken, w->x);
     }
