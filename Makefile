@@ -201,7 +201,8 @@ run-fuzz: $(FUZZ:%=$(BUILD)/%)
 	    { cat $(BUILD)/{}.log; exit 255; }; grep -e number_of_exec -e new_units $(BUILD)/{}.log'
 mutants: ## break the code line by line; every break must make a test fail
 	sh tests/mutants.sh
-perf: $(PERF) ## build and run the measuring programs; perf/README.md explains the columns
+perf-build: $(PERF)
+perf: perf-build ## build and run the measuring programs; perf/README.md explains the columns
 	@set -e; for p in $(PERF); do $$p; done
 # clang's analyzer gives up on a function after a third of the steps that it would take by itself: half
 # the time, and no finding lost that we know of.
@@ -253,6 +254,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo install test run-tests run-plain run-asan asan sim tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain run-asan asan sim tsan fuzz run-fuzz mutants perf perf-build lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:
