@@ -207,9 +207,10 @@ perf: perf-build ## build and run the measuring programs; perf/README.md explain
 # clang's analyzer gives up on a function after a third of the steps that it would take by itself: half
 # the time, and no finding lost that we know of.
 SEARCH := -Xclang -analyzer-config -Xclang max-nodes=75000
-lint: ## layout, include rule, clang-tidy, warnings of both compilers
+lint: ## layout, include rule, list of mutants, clang-tidy, warnings of both compilers
 	clang-format --dry-run -Werror $(EVERY_C)
 	sh tests/floors.sh
+	sh tests/mutants.sh --check
 	$(MAKE) all CC=clang BUILD=$(BUILD)/clang SIM=1 WERROR=1 DEBUG=1
 	@echo clang-tidy; printf '%s\n' $(SRC) | xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$$@" -- \
 	  $(filter-out -f% -W% -march%,$(CFLAGS)) $(SEARCH) 2>/dev/null' clang-tidy
