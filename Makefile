@@ -201,14 +201,16 @@ run-fuzz: $(FUZZ:%=$(BUILD)/%)
 	    { cat $(BUILD)/{}.log; exit 255; }; grep -e number_of_exec -e new_units $(BUILD)/{}.log'
 mutants: ## break the code line by line; every break must make a test fail
 	sh tests/mutants.sh
-perf: $(PERF) ## build and run the measuring programs; perf/README.md explains the columns
+perf-build: $(PERF)
+perf: perf-build ## build and run the measuring programs; perf/README.md explains the columns
 	@set -e; for p in $(PERF); do $$p; done
 # clang's analyzer gives up on a function after a third of the steps that it would take by itself: half
 # the time, and no finding lost that we know of.
 SEARCH := -Xclang -analyzer-config -Xclang max-nodes=75000
-lint: ## layout, include rule, clang-tidy, warnings of both compilers
+lint: ## layout, include rule, list of mutants, clang-tidy, warnings of both compilers
 	clang-format --dry-run -Werror $(EVERY_C)
 	sh tests/floors.sh
+	sh tests/mutants.sh --check
 	$(MAKE) all CC=clang BUILD=$(BUILD)/clang SIM=1 WERROR=1 DEBUG=1
 	@echo clang-tidy; printf '%s\n' $(SRC) | xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$$@" -- \
 	  $(filter-out -f% -W% -march%,$(CFLAGS)) $(SEARCH) 2>/dev/null' clang-tidy
@@ -253,6 +255,6 @@ help: ## this
 	@grep -hE '^[a-z_.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 clean: ## remove build/
 	rm -rf $(BUILD)
-.PHONY: all demo install test run-tests run-plain run-asan asan sim tsan fuzz run-fuzz mutants perf lint format config help clean deps FORCE compile_commands.json
+.PHONY: all demo install test run-tests run-plain run-asan asan sim tsan fuzz run-fuzz mutants perf perf-build lint format config help clean deps FORCE compile_commands.json
 .SECONDARY:
 .DELETE_ON_ERROR:

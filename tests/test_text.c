@@ -33,6 +33,7 @@ Test(text, a_float_has_the_digits_that_read_back_to_it) {
     cr_assert_str_eq(text_float(text, sizeof text, 0.0123456789f), "0.012345679");
     cr_assert_str_eq(text_float(text, sizeof text, 16777216.0f), "16777216");
     cr_assert_str_eq(text_float(text, sizeof text, 0x1.000002p0f), "1.0000001");
+    cr_assert_str_eq(text_float(text, sizeof text, 0x1.fffffep9f), "1023.99994");
 }
 
 Test(text, what_is_not_a_number_is_said_in_words) {
