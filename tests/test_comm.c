@@ -347,10 +347,10 @@ Test(comm, without_peer_access_sums_go_through_the_host) {
 /* ---- what a user is told ---------------------------------------------------------------------- */
 
 static void check_told(const char *more, const char *comm, const char *kind, const char *why) {
-    const char *where = strcmp(kind, "host") ? "devices=cuda:0,cuda:1" : "devices=host";
     char words[256];
-    struct program p = program("train", "folder=@/runs", "name=a", "strategy=allreduce",
-        "workers=2", "steps=2", "model.layers=dense 10", "run.eval_every=1e6", where, comm, more);
+    struct program p =
+        program("train", "folder=@/runs", "name=a", "strategy=allreduce", "workers=2", "steps=2",
+            "model.layers=dense 10", "run.eval_every=1e6", "devices=cuda:0,cuda:1", comm, more);
     snprintf(words, sizeof words, "info   %s\n", why);
     program_says(p, 0, words);
     snprintf(words, sizeof words, "\ncomm = %s\n", kind);
@@ -359,10 +359,6 @@ static void check_told(const char *more, const char *comm, const char *kind, con
     program_left("runs/a/summary.json", words);
     snprintf(words, sizeof words, "\"comm_why\":\t\"%s\"", why);
     program_left("runs/a/summary.json", words);
-}
-
-Test(comm, on_the_host_is_told) {
-    check_told("order=free", "comm=auto", "host", "sums in host memory, where all workers are");
 }
 
 Test(comm, between_gpus_is_told) {

@@ -546,6 +546,17 @@ Test(huddle, runs_without_a_name_get_the_next_number) {
     cr_assert_eq(count_summaries(files_path("runs")), 3);
 }
 
+/* Between GPUs: test_comm.c. */
+Test(huddle, a_run_tells_how_sums_were_taken) {
+    program_says(program("train", "folder=@/runs", "task=quadratic", "strategy=allreduce",
+                     "workers=2", "steps=2", "devices=host"),
+        0, "info   sums in host memory, where all workers are\n");
+    program_left("runs/allreduce-1/config.ini", "\ncomm = host\n");
+    program_left("runs/allreduce-1/summary.json", "\"comm\":\t\"host\"");
+    program_left("runs/allreduce-1/summary.json",
+        "\"comm_why\":\t\"sums in host memory, where all workers are\"");
+}
+
 /* ---- when it ends ----------------------------------------------------------------------------- */
 
 Test(huddle, a_summary_says_what_was_run_and_what_ended_it) {
