@@ -15,8 +15,8 @@
  *
  * What the paper leaves open: nobody sends to itself; momentum stays a worker's own; the default of
  * p is ours. Not the paper's, whose peer is any at random: peers=near, and ring, exponential,
- * hypercube and complete, where peers take turns. As the paper says, the plain mean of the replicas is judged, here with what is in the
- * boxes taken in.
+ * hypercube and complete, where peers take turns. As the paper says, the plain mean of the replicas is
+ * judged, here with what is in the boxes taken in.
  */
 #include "engine/strategy.h"
 
