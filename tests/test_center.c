@@ -329,12 +329,14 @@ Test(center, the_faster_way_is_chosen_at_start_and_written_into_the_config) {
     check_chosen("host", "run.strategy=easgd easgd.tau=2", "auto");
 }
 
-/* Versions, turns and values are as if nobody had measured. */
+/* Versions, turns and values are as if nobody had measured: adownpour's mean is weighed by the
+ * version. */
 Test(center, measuring_leaves_no_trace) {
     static const char *const ways[] = {"auto", "zero_copy", "staged"};
-    static const char *const strategy[] = {"easgd easgd.tau=3", "downpour", "easgd_tree"};
+    static const char *const strategy[] = {
+        "easgd easgd.tau=3", "downpour", "adownpour adownpour.tau=2", "easgd_tree"};
     runs_devices = late_devices;
-    for (int s = 0; s < 3; s++) {
+    for (int s = 0; s < 4; s++) {
         struct seen seen[3];
         for (int i = 0; i < 3; i++) {
             run_words(&seen[i], NULL,
