@@ -477,6 +477,25 @@ Test(record, a_replay_that_comes_apart_says_where_and_ends_all) {
     seen_close(&seen);
 }
 
+/* The first meeting's first to come comes again at once: it waits for the others, who wait for it. */
+Test(record, that_nobody_can_follow_ends_the_replay) {
+    struct seen seen;
+    const char *words = "run.strategy=allreduce run.workers=3 run.steps=20";
+    cr_assert(go(&seen, "first", words, "record", "r") == STATUS_OK, "%s", seen.why);
+    seen_close(&seen);
+    char *lines = load_lines("r"), *first = strstr(lines, "\nm "), *doubled;
+    cr_assert(first != NULL, "there is no meeting in %s", lines);
+    int size = (int)(strchr(first + 1, '\n') - first);
+    cr_assert(asprintf(&doubled, "%.*s%.*s%s", (int)(first - lines) + size, lines, size, first,
+                  first + size) > 0);
+    write_sealed("doubled", doubled);
+    cr_assert_eq(go(&seen, "again", words, "replay", "doubled"), STATUS_VERIFY, "%s", seen.why);
+    cr_assert(strstr(seen.why, "here \"it waits for others\", there \"m "), "%s", seen.why);
+    seen_close(&seen);
+    free(doubled);
+    free(lines);
+}
+
 /* ---- another order -------------------------------------------------------------------------- */
 
 enum { LINES_MOST = 20000, SWAPS = 4 };

@@ -126,10 +126,38 @@ static void wait_turn(struct team *t, int rank) {
     t->now = t->seat[rank].clock;
 }
 
+static void break_by(struct team *t, int rank) {
+    if (!t->broken) t->culprit = rank;
+    t->broken = 1;
+    for (int r = 0; r < t->set.size; r++) wake(t, r);
+}
+
+/* Under the lock: the replay of this worker is not what the record says. */
+static void come_apart(struct team *t, int rank, const char *does) {
+    const struct record_event *was = record_next(t->set.replay);
+    char did[160] = "it ends";
+    if (was) record_tell(was, did, sizeof did);
+    snprintf(t->apart, sizeof t->apart,
+        "the replay came apart from its record at event %ld: here \"%s\", there \"%s\"",
+        record_passed(t->set.replay) + 1, does, did);
+    break_by(t, rank);
+    comm_abort(t->comm);
+}
+
+/* Under the lock: only events let go on who waits, so that a record whose next is of such a worker
+ * would keep all waiting. */
+static void check_turn(struct team *t) {
+    if (t->set.order != ORDER_REPLAY || t->turn < 0 || t->broken) return;
+    enum phase phase = t->seat[t->turn].phase;
+    if (phase == RUNS || phase == LEFT) return;
+    come_apart(t, t->turn, "it waits for others");
+}
+
 /* Under the lock, at the end of each event, and when a clock has gone on. */
 static void pass_turn(struct team *t, int rank) {
     if (t->set.order == ORDER_FREE) return;
     t->turn = team_next(t, rank);
+    check_turn(t);
     for (int r = 0; r < t->set.size; r++) {
         if (r == t->turn || t->turn < 0) wake(t, r);
     }
@@ -142,27 +170,17 @@ void team_take_turn(struct team *t, int rank) {
     pthread_mutex_unlock(&t->lock);
 }
 
-static void break_by(struct team *t, int rank) {
-    if (!t->broken) t->culprit = rank;
-    t->broken = 1;
-    for (int r = 0; r < t->set.size; r++) wake(t, r);
-}
-
 /* Under the lock: the record must have this event next. */
 static void follow(struct team *t, const struct record_event *e) {
     const struct record_event *was = record_next(t->set.replay);
-    char does[160], did[160] = "it ends";
+    char does[160], did[160];
     record_tell(e, does, sizeof does);
     if (was) record_tell(was, did, sizeof did);
     if (was && !strcmp(does, did)) {
         record_pass(t->set.replay);
-        return;
+    } else {
+        come_apart(t, e->rank, does);
     }
-    snprintf(t->apart, sizeof t->apart,
-        "the replay came apart from its record at event %ld: here \"%s\", there \"%s\"",
-        record_passed(t->set.replay) + 1, does, did);
-    break_by(t, e->rank);
-    comm_abort(t->comm);
 }
 
 /* Under the lock, when this event comes to pass. */
