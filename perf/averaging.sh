@@ -166,7 +166,7 @@ tables() {
 }
 {
     echo "CIFAR-10: trained on batches 1 to 4, judged on batch 5 where there is no test_batch.bin; four workers, B = ${BATCH:-128}, $epochs epochs${EMULATE:+, $EMULATE}."
-    find "$runs" -name 'run-*.log' -exec grep -h -e 'workers of ' -e 'workers on ' {} + | head -n 1
+    find "$runs" -name 'run-*.log' -exec grep -h -e 'workers of ' -e 'workers on ' {} + 2>/dev/null | head -n 1
     echo
     tables
 } >"$out/tables.md"
