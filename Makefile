@@ -184,6 +184,7 @@ tsan: ## the tests under ThreadSanitizer, without Criterion's sandbox and OpenMP
 	@$(MAKE) run-plain BUILD=$(BUILD)/tsan CUDA=0 NVTX=0 OPENMP=0 DNNL=0 CBLAS=0 DEBUG=1 SAN=-fsanitize=thread \
 	  TESTINC=-Itests/plain TESTLIB=
 UNDER_ASAN := $(call only,$(READ_BYTES) $(KEEP_BYTES) $(MEET),$(TESTS))
+run-asan: export LSAN_OPTIONS := suppressions=$(CURDIR)/tests/leaks.txt:print_suppressions=0
 run-asan: $(if $(SHORT),,$(BUILD)/huddle) $(UNDER_ASAN)
 	$(call run_each,$(UNDER_ASAN),--jobs 2 --short-filename)
 # The black-box programs train whole nets with plain loops there: the others meet the same engine.
