@@ -553,7 +553,8 @@ static long collectives_of(const char *strategy) {
 
 Test(comm, asynchronous_rounds_have_no_collective) {
 #ifdef __SANITIZE_THREAD__
-    cr_skip_test("the spy sits down while the main thread looks at the seat: a race, of the test's");
+    cr_skip_test(
+        "the spy sits down while the main thread looks at the seat: a race, of the test's");
 #endif
     static const char *const alone[] = {
         "easgd", "easgd_tree", "downpour", "adownpour", "mvadownpour", "mdownpour", "gossip"};

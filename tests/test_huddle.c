@@ -669,7 +669,7 @@ Test(huddle, other_settings_run_through) {
         {"max_lag=0", "judge=replica"},
         {"task=quadratic", "schedule.rate=0.1"},
         {"workers=1", "data.batch=1", "steps=40"},
-        {"workers=9", "data.batch=1500"},
+        {"workers=9", "data.batch=1500", "easgd.tau=1"},
         {"run.workers=64", "data.batch=4", "model.layers=dense 10"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
